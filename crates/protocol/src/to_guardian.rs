@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+use crate::header::put_frame;
+use crate::{cursor::Cursor, kind, Malformed, Open, Stream, MAX_CREDIT};
+
+/// A frame from the controller to its guardian.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToGuardian<'a> {
+    /// The program's specification (§3).
+    Open(Open<'a>),
+    /// Bytes for the program's stdin (§5).
+    Stdin(&'a [u8]),
+    /// More room for a stream (§6).
+    Credit {
+        /// Whose.
+        stream: Stream,
+        /// How much, at least 1.
+        bytes: u32,
+    },
+    /// Close the program's stdin after what was sent before (§5).
+    Eof,
+    /// Send a signal (§7).
+    Signal {
+        /// 1..64.
+        number: u8,
+        /// To every process of the tree, not just the program.
+        tree: bool,
+    },
+    /// End the program now (§7).
+    Close,
+}
+
+impl<'a> ToGuardian<'a> {
+    /// Reads the body of a frame whose [`Header`](crate::Header) has been judged.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(kind: u8, body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(body);
+        let frame = match kind {
+            kind::OPEN => return Open::decode(body).map(ToGuardian::Open),
+            kind::STDIN => ToGuardian::Stdin(cursor.rest()),
+            kind::CREDIT => ToGuardian::Credit {
+                stream: Stream::from_number(cursor.u8("stream")?)?,
+                bytes: match cursor.u32("count")? {
+                    bytes @ 1..=MAX_CREDIT => bytes,
+                    other => {
+                        return Err(Malformed::Value {
+                            what: "count",
+                            value: u64::from(other),
+                            allowed: "1 to 2147483647",
+                        })
+                    }
+                },
+            },
+            kind::EOF => ToGuardian::Eof,
+            kind::SIGNAL => ToGuardian::Signal {
+                number: match cursor.u8("number")? {
+                    number @ 1..=64 => number,
+                    other => {
+                        return Err(Malformed::Value {
+                            what: "number",
+                            value: u64::from(other),
+                            allowed: "1 to 64",
+                        })
+                    }
+                },
+                tree: match cursor.u8("scope")? {
+                    0 => false,
+                    1 => true,
+                    other => {
+                        return Err(Malformed::Value {
+                            what: "scope",
+                            value: u64::from(other),
+                            allowed: "0 or 1",
+                        })
+                    }
+                },
+            },
+            kind::CLOSE => ToGuardian::Close,
+            other => return Err(Malformed::Kind(other)),
+        };
+        cursor.end()?;
+        Ok(frame)
+    }
+
+    /// Appends the frame, header and body.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            ToGuardian::Open(open) => put_frame(kind::OPEN, out, |out| open.encode(out)),
+            ToGuardian::Stdin(bytes) => {
+                put_frame(kind::STDIN, out, |out| out.extend_from_slice(bytes))
+            }
+            ToGuardian::Credit { stream, bytes } => put_frame(kind::CREDIT, out, |out| {
+                out.push(stream.number());
+                out.extend_from_slice(&bytes.to_be_bytes());
+            }),
+            ToGuardian::Eof => put_frame(kind::EOF, out, |_| ()),
+            ToGuardian::Signal { number, tree } => {
+                put_frame(kind::SIGNAL, out, |out| {
+                    out.extend_from_slice(&[*number, u8::from(*tree)])
+                });
+            }
+            ToGuardian::Close => put_frame(kind::CLOSE, out, |_| ()),
+        }
+    }
+}
