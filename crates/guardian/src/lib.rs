@@ -1,1 +1,50 @@
-//! x
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! The guardian: runs one program for a controller, relays its streams under
+//! credit, and ends its whole process tree.
+//!
+//! The executable `proton-guardian` is [`main`] and nothing else. It has two
+//! front doors: `proton-guardian session` speaks the protocol of
+//! `docs/PROTOCOL.md` on its stdin and stdout, and
+//! `proton-guardian [options] [--] program [argument...]` is for people in a shell.
+
+#![forbid(unsafe_code)]
+
+mod ending;
+mod inbox;
+mod input;
+mod outbox;
+mod output;
+mod polling;
+mod run;
+mod session;
+mod shell;
+mod specification;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use proton_stream_containment::become_guardian;
+use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
+use rustix::stdio::{stdin, stdout};
+
+/// The executable: reads the arguments of the process and does what they say.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments == ["session"] {
+        return match serve_on_stdio() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => shell::fail(&format!("the session can't go on: {error}")),
+        };
+    }
+    shell::main(arguments)
+}
+
+fn serve_on_stdio() -> std::io::Result<()> {
+    let signals = become_guardian()?;
+    for fd in [stdin(), stdout()] {
+        fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+    }
+    Ok(session::serve(stdin(), stdout(), signals)?)
+}

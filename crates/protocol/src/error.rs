@@ -42,6 +42,8 @@ pub enum Malformed {
     Twice(u8),
     /// An unknown field of OPEN.
     Tag(u8),
+    /// A frame at a time when it may not come.
+    Order(&'static str),
     /// OPEN without a field that it must have.
     Missing(&'static str),
     /// The handshake's versions differ.
@@ -69,6 +71,7 @@ impl fmt::Display for Malformed {
             Malformed::Text { what, allowed } => write!(f, "`{what}` must be {allowed}"),
             Malformed::Twice(tag) => write!(f, "field 0x{tag:02x} occurs twice"),
             Malformed::Tag(tag) => write!(f, "field 0x{tag:02x} is unknown"),
+            Malformed::Order(what) => write!(f, "{what} may not come"),
             Malformed::Missing(what) => write!(f, "OPEN lacks its field `{what}`"),
             Malformed::Version { theirs, package } => write!(
                 f,

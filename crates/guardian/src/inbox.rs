@@ -1,0 +1,126 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! What the controller says: bytes into frames, none of which need to arrive whole.
+
+use proton_stream_protocol::{Header, Malformed, HEADER_LENGTH};
+
+/// Something that the controller said.
+pub(crate) enum Event<'inbox, 'bytes> {
+    /// Bytes for the program's stdin, a piece of a frame or all of it.
+    Stdin(&'bytes [u8]),
+    /// The type and body of any other frame.
+    Frame(u8, &'inbox [u8]),
+}
+
+/// A parser that keeps its place between two reads.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    head: [u8; HEADER_LENGTH],
+    head_filled: usize,
+    body: Vec<u8>,
+    /// The frame whose body is being read.
+    header: Option<Header>,
+    /// How much of a STDIN body is still to come.
+    stdin_left: usize,
+}
+
+impl Inbox {
+    /// Takes the next event off the front of `bytes`; `None` when they are used up.
+    pub(crate) fn next<'bytes>(
+        &mut self,
+        bytes: &mut &'bytes [u8],
+    ) -> Result<Option<Event<'_, 'bytes>>, Malformed> {
+        loop {
+            if self.stdin_left > 0 {
+                if bytes.is_empty() {
+                    return Ok(None);
+                }
+                let piece = take(bytes, self.stdin_left);
+                self.stdin_left -= piece.len();
+                return Ok(Some(Event::Stdin(piece)));
+            }
+            let Some(header) = self.header else {
+                let piece = take(bytes, HEADER_LENGTH - self.head_filled);
+                self.head[self.head_filled..][..piece.len()].copy_from_slice(piece);
+                self.head_filled += piece.len();
+                if self.head_filled < HEADER_LENGTH {
+                    return Ok(None);
+                }
+                self.head_filled = 0;
+                let header = Header::to_guardian(self.head)?;
+                if header.is_stdin() {
+                    self.stdin_left = header.body_length;
+                } else {
+                    // A new vector, so that OPEN's megabytes are not kept.
+                    self.body = Vec::new();
+                    self.header = Some(header);
+                }
+                continue;
+            };
+            let piece = take(bytes, header.body_length - self.body.len());
+            self.body.extend_from_slice(piece);
+            if self.body.len() < header.body_length {
+                return Ok(None);
+            }
+            self.header = None;
+            return Ok(Some(Event::Frame(header.kind, &self.body)));
+        }
+    }
+}
+
+fn take<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
+    let (piece, rest) = bytes.split_at(most.min(bytes.len()));
+    *bytes = rest;
+    piece
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proton_stream_protocol::{Stream, ToGuardian};
+
+    fn wire() -> Vec<u8> {
+        let mut wire = Vec::new();
+        ToGuardian::Stdin(b"hello").encode(&mut wire);
+        ToGuardian::Stdin(b"").encode(&mut wire);
+        ToGuardian::Credit { stream: Stream::Stderr, bytes: 7 }.encode(&mut wire);
+        ToGuardian::Eof.encode(&mut wire);
+        wire
+    }
+
+    fn told(inbox: &mut Inbox, mut bytes: &[u8], stdin: &mut Vec<u8>, frames: &mut Vec<u8>) {
+        while let Some(event) = inbox.next(&mut bytes).unwrap() {
+            match event {
+                Event::Stdin(piece) => stdin.extend_from_slice(piece),
+                Event::Frame(kind, _) => frames.push(kind),
+            }
+        }
+    }
+
+    #[test]
+    fn frames_cut_at_any_byte_say_the_same() {
+        let wire = wire();
+        for cut in 0..wire.len() {
+            let (mut inbox, mut stdin, mut frames) = (Inbox::default(), vec![], vec![]);
+            told(&mut inbox, &wire[..cut], &mut stdin, &mut frames);
+            told(&mut inbox, &wire[cut..], &mut stdin, &mut frames);
+            assert_eq!((&stdin[..], &frames[..]), (&b"hello"[..], &[0x03, 0x04][..]), "{cut}");
+        }
+    }
+
+    #[test]
+    fn frames_that_come_a_byte_at_a_time_say_the_same() {
+        let (mut inbox, mut stdin, mut frames) = (Inbox::default(), vec![], vec![]);
+        for byte in wire() {
+            told(&mut inbox, &[byte], &mut stdin, &mut frames);
+        }
+        assert_eq!((&stdin[..], &frames[..]), (&b"hello"[..], &[0x03, 0x04][..]));
+    }
+
+    #[test]
+    fn a_header_is_refused_before_its_body_arrives() {
+        let mut inbox = Inbox::default();
+        assert!(inbox.next(&mut &b"\xff\xff\xff\xff\x02"[..]).is_err());
+    }
+}

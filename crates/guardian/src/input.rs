@@ -1,0 +1,170 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! The program's stdin: a bounded queue between the controller's credit and a pipe that may be full.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use proton_stream_protocol::{Credit, FromGuardian, Malformed, Returned};
+use rustix::event::PollFlags;
+use rustix::io::{write, writev, Errno};
+
+use crate::outbox::Outbox;
+
+/// How many bytes of stdin the controller may have outstanding.
+pub(crate) const STDIN_CREDIT: u32 = 256 * 1024;
+
+pub(crate) struct Input {
+    pipe: Option<OwnedFd>,
+    queue: VecDeque<u8>,
+    /// What the controller may still send.
+    credit: Credit,
+    returned: Returned,
+    /// Written to the pipe since credit was last considered.
+    written: u32,
+    /// Nothing follows the queue.
+    eof: bool,
+    /// The program reads no more; what still comes is dropped.
+    gone: bool,
+    /// The controller knows it.
+    told_gone: bool,
+}
+
+impl Input {
+    /// Without a pipe the program's stdin is null.
+    pub(crate) fn new(pipe: Option<OwnedFd>) -> Self {
+        let credit = if pipe.is_some() { STDIN_CREDIT } else { 0 };
+        Input {
+            gone: pipe.is_none(),
+            pipe,
+            queue: VecDeque::new(),
+            credit: Credit::new(credit),
+            returned: Returned::new(STDIN_CREDIT),
+            written: 0,
+            eof: false,
+            told_gone: false,
+        }
+    }
+
+    /// The credit that STARTED tells.
+    pub(crate) fn initial_credit(&self) -> u32 {
+        if self.pipe.is_some() {
+            STDIN_CREDIT
+        } else {
+            0
+        }
+    }
+
+    /// Takes bytes for the program, straight into the pipe where it has room.
+    pub(crate) fn accept(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
+        if self.eof {
+            return Err(Malformed::Order("STDIN after EOF"));
+        }
+        if self.gone {
+            return Ok(());
+        }
+        if !self.credit.spend(bytes.len()) {
+            return Err(Malformed::Value {
+                what: "STDIN",
+                value: bytes.len() as u64,
+                allowed: "no more than the credit",
+            });
+        }
+        if self.queue.is_empty() {
+            if let Some(pipe) = &self.pipe {
+                match write(pipe, bytes) {
+                    Ok(written) => {
+                        self.written += written as u32;
+                        bytes = &bytes[written..];
+                    }
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(_) => {
+                        self.lose();
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        self.queue.extend(bytes);
+        Ok(())
+    }
+
+    /// Nothing follows what was accepted.
+    pub(crate) fn finish(&mut self) {
+        self.eof = true;
+        self.close_when_done();
+    }
+
+    fn close_when_done(&mut self) {
+        if self.eof && self.queue.is_empty() {
+            self.pipe = None;
+        }
+    }
+
+    /// What to poll for, if anything. POLLERR, which always comes, tells that all readers are gone.
+    pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let pipe = self.pipe.as_ref()?;
+        let events = if self.queue.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        Some((pipe.as_fd(), events))
+    }
+
+    /// Poll found something.
+    pub(crate) fn turn(&mut self, found: PollFlags) {
+        let Some(pipe) = &self.pipe else { return };
+        if found.contains(PollFlags::ERR) {
+            self.lose();
+            return;
+        }
+        while !self.queue.is_empty() {
+            let (front, back) = self.queue.as_slices();
+            match writev(pipe, &[IoSlice::new(front), IoSlice::new(back)]) {
+                Ok(written) => {
+                    self.written += written as u32;
+                    self.queue.drain(..written);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => {
+                    self.lose();
+                    return;
+                }
+            }
+        }
+        if self.queue.is_empty() {
+            // An idle program's queue holds no memory.
+            self.queue = VecDeque::new();
+        }
+        self.close_when_done();
+    }
+
+    /// The program reads no more. Without effect after an end of file that was carried out.
+    pub(crate) fn lose(&mut self) {
+        if self.pipe.take().is_some() {
+            self.queue = VecDeque::new();
+            self.gone = true;
+        }
+    }
+
+    /// There was no program to read anything, and nothing is to be told of it.
+    pub(crate) fn was_never_there(&mut self) {
+        self.lose();
+        self.told_gone = true;
+    }
+
+    /// Tells the controller what changed: once in each turn, so that credit is returned in few frames.
+    pub(crate) fn report(&mut self, outbox: &mut Outbox<'_>) {
+        let written = std::mem::take(&mut self.written);
+        if let Some(bytes) = self.returned.add(written, self.queue.is_empty()) {
+            // The controller can't hold more than it had at first: what is returned was spent.
+            let granted = self.credit.grant(bytes);
+            debug_assert!(granted.is_ok(), "stdin credit grew beyond its beginning");
+            outbox.return_stdin_credit(bytes);
+        }
+        if self.gone && !self.told_gone {
+            self.told_gone = true;
+            outbox.say(&FromGuardian::StdinGone);
+        }
+    }
+}

@@ -1,0 +1,399 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! The one loop between a controller and its program. It blocks nowhere but in
+//! its poll, and reads the controller in every state.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use proton_stream_containment::{start, Level, Signals, StartError, Starting, Status, Step};
+use proton_stream_protocol::{
+    Cause, Exit, ExitKind, FromGuardian, Malformed, Open, ToGuardian, PACKAGE_VERSION,
+};
+use rustix::event::PollFlags;
+use rustix::io::{read, Errno};
+
+use crate::ending::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use crate::inbox::{Event, Inbox};
+use crate::outbox::Outbox;
+use crate::polling::{Found, PollSet, Token};
+use crate::run::{Run, Verdict};
+use crate::specification::{self, Terms};
+
+/// One read of the controller takes at most this much.
+const READ: usize = 64 * 1024;
+
+/// A longer detail of START_ERROR is cut.
+const DETAIL: usize = 4096;
+
+/// START_ERROR's step for a start that CLOSE cancelled (PROTOCOL §4).
+const CANCELLED: u8 = 11;
+
+/// ERROR's codes (PROTOCOL §8).
+const ERROR_VERSION: u8 = 1;
+const ERROR_MALFORMED: u8 = 2;
+
+/// The guardian's side of one connection.
+pub(crate) struct Session<'t> {
+    controller: BorrowedFd<'t>,
+    signals: Signals,
+    inbox: Inbox,
+    outbox: Outbox<'t>,
+    hearing: Hearing,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    /// The controller is listened to.
+    Frames,
+    /// The last frame was said. The controller closes first: a VM whose port
+    /// program goes while it still writes throws away what it has not read.
+    Goodbye,
+    /// It spoke nonsense, and what it says is thrown away until the tree is dead.
+    Refused,
+    /// It has closed its end.
+    Gone,
+}
+
+enum Phase {
+    /// OPEN has not come.
+    Idle,
+    Starting(Box<Pending>),
+    Running(Box<Run>),
+    /// The last frame was said.
+    Over,
+}
+
+/// The program's process exists, its `execve` has not been heard of.
+struct Pending {
+    starting: Starting,
+    terms: Terms,
+    /// EOF came already.
+    eof: bool,
+}
+
+/// Relays between the controller on `input` and `output` and the program that it asks for, to the end of both.
+pub(crate) fn serve(
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    signals: Signals,
+) -> Result<(), Errno> {
+    let mut session = Session {
+        controller: input,
+        signals,
+        inbox: Inbox::default(),
+        outbox: Outbox::new(output),
+        hearing: Hearing::Frames,
+        phase: Phase::Idle,
+    };
+    session.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
+    session.outbox.flush();
+    let mut buffer = vec![0; READ];
+    while !session.is_finished() {
+        let found = session.poll()?;
+        session.turn(&found, &mut buffer);
+    }
+    Ok(())
+}
+
+impl Session<'_> {
+    fn is_finished(&self) -> bool {
+        let unheard = self.hearing == Hearing::Gone || self.outbox.is_gone();
+        match self.phase {
+            Phase::Idle => unheard,
+            Phase::Over => unheard || self.hearing == Hearing::Refused && self.outbox.is_clear(),
+            Phase::Starting(_) | Phase::Running(_) => false,
+        }
+    }
+
+    fn poll(&self) -> Result<Found, Errno> {
+        let mut set = PollSet::new(self.signals.as_fd());
+        if self.hearing != Hearing::Gone {
+            set.add(Token::Controller, self.controller, PollFlags::IN);
+        }
+        if !self.outbox.is_clear() {
+            set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
+        }
+        let mut deadline = None;
+        match &self.phase {
+            Phase::Starting(pending) => {
+                set.add(Token::Starting, pending.starting.as_fd(), PollFlags::IN);
+            }
+            Phase::Running(run) => {
+                run.interest(&mut set);
+                deadline = run.deadline(self.outbox.is_clear());
+            }
+            Phase::Idle | Phase::Over => {}
+        }
+        set.poll(deadline)
+    }
+
+    fn turn(&mut self, found: &Found, buffer: &mut [u8]) {
+        let now = Instant::now();
+        let mut died = found.any(Token::Signals) && self.hear_signals(now);
+        if found.any(Token::Controller) {
+            self.hear_controller(buffer, now);
+        }
+        self.outbox.flush();
+        // A child's death may have been told before the start was.
+        died |= self.hear_of_the_start(now);
+        if let Phase::Running(run) = &mut self.phase {
+            run.relay(found, &mut self.outbox);
+            run.advance(&mut self.outbox, died, now);
+            if run.is_done() {
+                self.say_what_became_of_it();
+            }
+        }
+        self.outbox.flush();
+        if self.outbox.is_gone() && self.hearing != Hearing::Gone {
+            self.controller_is_gone(now);
+        }
+    }
+
+    /// Answers whether a child may have died.
+    fn hear_signals(&mut self, now: Instant) -> bool {
+        let mut died = false;
+        while let Some(received) = self.signals.next() {
+            match received.signal {
+                SIGCHLD => died = true,
+                SIGHUP | SIGINT | SIGQUIT | SIGUSR1 | SIGUSR2 | SIGTERM => {
+                    self.end(Cause::Signal(received.signal as u8), now);
+                }
+                // Of a terminal's signals only the shell command has a use.
+                _ => {}
+            }
+        }
+        died
+    }
+
+    /// Ends whatever there is to end, in order.
+    fn end(&mut self, cause: Cause, now: Instant) {
+        match &mut self.phase {
+            Phase::Running(run) if cause == Cause::Close => run.close(now),
+            Phase::Running(run) => run.end(cause, now),
+            Phase::Starting(_) => self.abort(Verdict::Cancelled, now),
+            // No program: nobody needs this guardian.
+            Phase::Idle | Phase::Over => {
+                if cause != Cause::Close {
+                    self.hearing = Hearing::Gone;
+                }
+            }
+        }
+    }
+
+    fn hear_controller(&mut self, buffer: &mut [u8], now: Instant) {
+        let mut bytes: &[u8] = match read(self.controller, &mut *buffer) {
+            Ok(0) => return self.controller_is_gone(now),
+            Ok(length) => &buffer[..length],
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(_) => return self.controller_is_gone(now),
+        };
+        if self.hearing != Hearing::Frames {
+            return;
+        }
+        // Out of `self` while it is read from: what it tells changes the rest.
+        let mut inbox = std::mem::take(&mut self.inbox);
+        loop {
+            let heard = match inbox.next(&mut bytes) {
+                Ok(None) => break,
+                Ok(Some(event)) => self.hear(event, now),
+                Err(malformed) => Err(malformed),
+            };
+            if let Err(malformed) = heard {
+                return self.refuse(&malformed, now);
+            }
+        }
+        self.inbox = inbox;
+    }
+
+    fn hear(&mut self, event: Event<'_, '_>, now: Instant) -> Result<(), Malformed> {
+        let frame = match event {
+            Event::Stdin(bytes) => {
+                return match &mut self.phase {
+                    Phase::Running(run) => run.input.accept(bytes),
+                    Phase::Over => Ok(()),
+                    Phase::Idle | Phase::Starting(_) => {
+                        Err(Malformed::Order("STDIN before STARTED"))
+                    }
+                }
+            }
+            Event::Frame(kind, body) => ToGuardian::decode(kind, body)?,
+        };
+        match (frame, &mut self.phase) {
+            (ToGuardian::Open(open), Phase::Idle) => self.open(&open),
+            (ToGuardian::Open(_), _) => return Err(Malformed::Order("a second OPEN")),
+            (_, Phase::Idle) => return Err(Malformed::Order("a frame before OPEN")),
+            (ToGuardian::Credit { stream, bytes }, Phase::Running(run)) => {
+                run.output(stream).grant(bytes)?;
+            }
+            (ToGuardian::Credit { stream, bytes }, Phase::Starting(pending)) => {
+                pending.terms.credit[usize::from(stream.number() - 1)].grant(bytes)?;
+            }
+            (ToGuardian::Eof, Phase::Running(run)) => run.input.finish(),
+            (ToGuardian::Eof, Phase::Starting(pending)) => pending.eof = true,
+            (ToGuardian::Signal { number, tree }, Phase::Running(run)) => run.signal(number, tree),
+            (ToGuardian::Close, _) => self.end(Cause::Close, now),
+            (_, Phase::Starting(_) | Phase::Running(_) | Phase::Over) => {}
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, open: &Open<'_>) {
+        let started = specification::read(open).and_then(|(specification, terms)| {
+            let starting = start(&specification, Some(self.controller))?;
+            Ok(Pending { starting, terms, eof: false })
+        });
+        match started {
+            Ok(pending) => self.phase = Phase::Starting(Box::new(pending)),
+            Err(error) => {
+                self.say_start_error(&error);
+                self.goodbye();
+            }
+        }
+    }
+
+    /// Answers whether it was told.
+    fn hear_of_the_start(&mut self, now: Instant) -> bool {
+        let Phase::Starting(pending) = &mut self.phase else { return false };
+        match pending.starting.outcome() {
+            None => return false,
+            Some(Err(error)) => self.abort(Verdict::Refused(error), now),
+            Some(Ok(())) => {
+                let Phase::Starting(pending) = std::mem::replace(&mut self.phase, Phase::Over)
+                else {
+                    return false;
+                };
+                let Pending { starting, terms, eof } = *pending;
+                let mut run = Run::new(starting.into_program(), Verdict::Exit, terms);
+                self.outbox.say(&FromGuardian::Started {
+                    pid: run.program.pid().unwrap_or(0),
+                    level: level(run.program.level()),
+                    stdin_credit: run.input.initial_credit(),
+                    cgroup: run.program.cgroup_path(),
+                });
+                if eof {
+                    run.input.finish();
+                }
+                self.phase = Phase::Running(Box::new(run));
+            }
+        }
+        true
+    }
+
+    /// Kills what a start that won't be completed has left, and says `verdict` when it is gone.
+    fn abort(&mut self, verdict: Verdict, now: Instant) {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Starting(pending) => {
+                let program = pending.starting.into_program();
+                let mut run = Run::new(program, verdict, pending.terms);
+                run.abort(now);
+                self.phase = Phase::Running(Box::new(run));
+            }
+            other => self.phase = other,
+        }
+    }
+
+    fn refuse(&mut self, malformed: &Malformed, now: Instant) {
+        let code = match malformed {
+            Malformed::Version { .. } => ERROR_VERSION,
+            _ => ERROR_MALFORMED,
+        };
+        self.outbox.say(&FromGuardian::Error { code, message: malformed.to_string().as_bytes() });
+        self.hearing = Hearing::Refused;
+        self.end_silently(now);
+    }
+
+    fn controller_is_gone(&mut self, now: Instant) {
+        self.outbox.drop_all();
+        self.hearing = Hearing::Gone;
+        self.end_silently(now);
+    }
+
+    /// Ends the program, of which no frame will tell.
+    fn end_silently(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Running(run) => {
+                run.verdict = Verdict::Silence;
+                run.close(now);
+            }
+            Phase::Starting(_) => self.abort(Verdict::Silence, now),
+            Phase::Idle | Phase::Over => self.phase = Phase::Over,
+        }
+    }
+
+    fn say_what_became_of_it(&mut self) {
+        let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Over) else { return };
+        match &run.verdict {
+            Verdict::Exit => self.outbox.say(&FromGuardian::Exit(exit(&run))),
+            Verdict::Refused(error) => self.say_start_error(error),
+            Verdict::Cancelled => self.outbox.say(&FromGuardian::StartError {
+                step: CANCELLED,
+                errno: 0,
+                detail: b"",
+            }),
+            Verdict::Silence => {}
+        }
+        self.goodbye();
+    }
+
+    fn say_start_error(&mut self, error: &StartError) {
+        let detail = &error.detail[..error.detail.len().min(DETAIL)];
+        self.outbox.say(&FromGuardian::StartError {
+            step: step(error.step),
+            errno: error.errno.unsigned_abs(),
+            detail,
+        });
+    }
+
+    fn goodbye(&mut self) {
+        self.phase = Phase::Over;
+        if self.hearing == Hearing::Frames {
+            self.hearing = Hearing::Goodbye;
+        }
+    }
+}
+
+fn exit(run: &Run) -> Exit {
+    let ended = run.program.ended();
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Exit {
+        kind: match ended.map(|ended| ended.status) {
+            Some(Status::Exited(status)) => ExitKind::Exited(status),
+            Some(Status::Signalled { signal, core }) => ExitKind::Signalled { signal, core },
+            None => ExitKind::Unknown,
+        },
+        oom_killed: run.oom_killed(),
+        cause: run.cause(),
+        user_time: ended.map_or(0, |ended| micros(ended.user)),
+        system_time: ended.map_or(0, |ended| micros(ended.system)),
+        max_rss: ended.map_or(0, |ended| ended.max_rss_kib),
+        survivors: run.survivors(),
+    }
+}
+
+fn level(level: Level) -> u8 {
+    match level {
+        Level::Tree => 0,
+        Level::Cgroup => 1,
+        _ => 2,
+    }
+}
+
+/// START_ERROR's steps (PROTOCOL §4).
+fn step(step: Step) -> u8 {
+    match step {
+        Step::Specification => 1,
+        Step::Exec => 2,
+        Step::Directory => 3,
+        Step::User => 4,
+        Step::Group => 5,
+        Step::Groups => 6,
+        Step::Cgroup => 7,
+        Step::Fork => 8,
+        Step::Stdio => 9,
+        // Step is non-exhaustive; whatever comes is about the process.
+        _ => 10,
+    }
+}

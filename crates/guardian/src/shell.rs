@@ -1,0 +1,299 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! The command for people in a shell: the same containment, the shell's own
+//! stdin, stdout and stderr, whose flags are never touched.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use lexopt::prelude::*;
+use proton_stream_containment::{
+    become_guardian, cgroup, start, Program, Released, Signals, Specification, StartError, Status,
+    Stdio, Step,
+};
+use rustix::event::PollFlags;
+use rustix::process::{getpid, kill_process, Signal};
+
+use crate::ending::{
+    Ending, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH,
+};
+use crate::polling::{PollSet, Token};
+
+/// What `env(1)` and `timeout(1)` say when it is they that failed.
+const FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+const HELP: &str = "\
+Runs a program and ends it with everything that it started.
+
+Usage: proton-guardian [options] [--] program [argument...]
+
+  --cd DIR                  enter DIR first
+  --env KEY=VALUE           set a variable (many)
+  --unset KEY               remove a variable (many)
+  --arg0 NAME               the program's argv[0]
+  --uid USER                run as USER, a name or a number, with its groups
+  --gid GROUP               run with GROUP, a name or a number
+  --delay-to-sigkill MS     milliseconds from the first signal to SIGKILL (500)
+  --cgroup-controller NAME  contain with this controller (many)
+  --cgroup-base PATH        in a new group below PATH
+  --cgroup-path PATH        in the group PATH
+  --cgroup-set C:FILE:VALUE set a parameter of controller C (many)
+  --help, --version
+
+Options end at the program. SIGINT, SIGQUIT, SIGTERM and SIGHUP end the whole
+tree with that signal first; SIGTSTP, SIGCONT and SIGWINCH are passed on. The
+program has a session of its own: one that takes over the whole terminal can't
+be run in it.
+
+The exit status is the program's, 128+N if signal N killed it, 127 if it was not
+found, 126 if it could not be executed, 125 if something else failed first.
+";
+
+struct Command {
+    specification: Specification,
+    kill_delay: Duration,
+}
+
+enum Request {
+    Run(Box<Command>),
+    Print(String),
+}
+
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    match parse(arguments) {
+        Ok(Request::Run(command)) => match run(&command) {
+            Ok(status) => ExitCode::from(status),
+            Err(error) => fail(&format!("{error}")),
+        },
+        Ok(Request::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("{error}; see --help")),
+    }
+}
+
+/// Says why, and gives the status for it.
+pub(crate) fn fail(sentence: &str) -> ExitCode {
+    eprintln!("proton-guardian: {sentence}");
+    ExitCode::from(FAILED)
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<Request, lexopt::Error> {
+    let mut specification = Specification {
+        stdio: [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
+        inherited: std::env::vars_os()
+            .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
+            .collect(),
+        ..Specification::default()
+    };
+    let mut kill_delay = Duration::from_millis(500);
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let program = loop {
+        let Some(argument) = parser.next()? else {
+            return Err("no program is named".into());
+        };
+        match argument {
+            Value(program) => break program,
+            Long("help") | Short('h') => return Ok(Request::Print(HELP.into())),
+            Long("version") | Short('V') => {
+                let version = env!("CARGO_PKG_VERSION");
+                return Ok(Request::Print(format!("proton-guardian {version}\n")));
+            }
+            Long("cd") => specification.directory = Some(bytes(&mut parser)?),
+            Long("env") => {
+                let entry = bytes(&mut parser)?;
+                match entry.iter().position(|byte| *byte == b'=') {
+                    None | Some(0) => {
+                        let entry = entry.escape_ascii();
+                        return Err(format!("--env {entry} is not KEY=VALUE").into());
+                    }
+                    Some(_) => specification.set.push(entry),
+                }
+            }
+            Long("unset") => specification.unset.push(bytes(&mut parser)?),
+            Long("arg0") => specification.arg0 = Some(bytes(&mut parser)?),
+            Long("uid") => specification.user = Some(bytes(&mut parser)?),
+            Long("gid") => specification.group = Some(bytes(&mut parser)?),
+            Long("delay-to-sigkill") => {
+                let milliseconds: u32 = parser.value()?.parse()?;
+                kill_delay = Duration::from_millis(milliseconds.into());
+            }
+            Long("cgroup-controller") => {
+                specification.cgroup.controllers.push(bytes(&mut parser)?);
+            }
+            Long("cgroup-base") => {
+                specification.cgroup.place = Some(cgroup::Place::Base(bytes(&mut parser)?));
+            }
+            Long("cgroup-path") => {
+                specification.cgroup.place = Some(cgroup::Place::Path(bytes(&mut parser)?));
+            }
+            Long("cgroup-set") => specification.cgroup.settings.push(setting(&mut parser)?),
+            other => return Err(other.unexpected()),
+        }
+    };
+    specification.program = program.into_vec();
+    // Whatever follows is the program's, also what looks like an option.
+    specification.arguments = parser.raw_args()?.map(OsString::into_vec).collect();
+    Ok(Request::Run(Box::new(Command { specification, kill_delay })))
+}
+
+fn bytes(parser: &mut lexopt::Parser) -> Result<Vec<u8>, lexopt::Error> {
+    parser.value().map(OsString::into_vec)
+}
+
+fn setting(parser: &mut lexopt::Parser) -> Result<cgroup::Setting, lexopt::Error> {
+    let text = bytes(parser)?;
+    let mut parts = text.splitn(3, |byte| *byte == b':').map(<[u8]>::to_vec);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(controller), Some(file), Some(value)) => {
+            Ok(cgroup::Setting { controller, file, value })
+        }
+        _ => {
+            let text = text.escape_ascii();
+            Err(format!("--cgroup-set {text} is not CONTROLLER:FILE:VALUE").into())
+        }
+    }
+}
+
+fn run(command: &Command) -> std::io::Result<u8> {
+    let mut signals = become_guardian()?;
+    let mut starting = match start(&command.specification, None) {
+        Ok(starting) => starting,
+        Err(error) => return Ok(refused(&error)),
+    };
+    let mut first = None;
+    let refusal = loop {
+        if let Some(outcome) = starting.outcome() {
+            break outcome.err();
+        }
+        let mut set = PollSet::new(signals.as_fd());
+        set.add(Token::Starting, starting.as_fd(), PollFlags::IN);
+        set.poll(None)?;
+        while let Some(received) = signals.next() {
+            if ends(received.signal) {
+                first.get_or_insert(received.signal);
+            }
+        }
+    };
+    let mut contained = Contained {
+        program: starting.into_program(),
+        ending: None,
+        kill_delay: command.kill_delay,
+    };
+    if let Some(signal) = first {
+        contained.end(signal);
+    }
+    let survivors = contained.watch(&mut signals)?;
+    for pid in survivors {
+        eprintln!("proton-guardian: process {pid} could not be killed");
+    }
+    if let Some(error) = refusal {
+        return Ok(refused(&error));
+    }
+    Ok(match contained.program.ended().map(|ended| ended.status) {
+        Some(Status::Exited(status)) => status,
+        Some(Status::Signalled { signal, .. }) => 128 + signal,
+        None => FAILED,
+    })
+}
+
+fn refused(error: &StartError) -> u8 {
+    eprintln!("proton-guardian: {error}");
+    match error.step {
+        Step::Exec if error.errno == rustix::io::Errno::NOENT.raw_os_error() => NOT_FOUND,
+        Step::Exec => NOT_EXECUTABLE,
+        _ => FAILED,
+    }
+}
+
+fn ends(signal: i32) -> bool {
+    matches!(signal, SIGINT | SIGQUIT | SIGTERM | SIGHUP)
+}
+
+struct Contained {
+    program: Program,
+    ending: Option<Ending>,
+    kill_delay: Duration,
+}
+
+impl Contained {
+    fn end(&mut self, first: i32) {
+        if self.ending.is_none() {
+            let now = Instant::now();
+            self.ending = Some(Ending::begin(&mut self.program, first, self.kill_delay, now));
+        }
+    }
+
+    /// Until nothing is left, or nothing that can be killed: that is returned.
+    fn watch(&mut self, signals: &mut Signals) -> std::io::Result<Vec<u32>> {
+        loop {
+            let reaped = self.program.reap();
+            if reaped.alone {
+                break;
+            }
+            if self.program.ended().is_some() {
+                self.end(SIGTERM);
+            }
+            if let Some(ending) = &mut self.ending {
+                ending.advance(&mut self.program, reaped.deaths, Instant::now());
+                if ending.has_given_up() {
+                    break;
+                }
+            }
+            let deadline = self.ending.as_ref().and_then(Ending::deadline);
+            PollSet::new(signals.as_fd()).poll(deadline)?;
+            while let Some(received) = signals.next() {
+                self.pass_on(received.signal);
+            }
+        }
+        self.release()?;
+        Ok(self.program.survivors())
+    }
+
+    fn pass_on(&mut self, signal: i32) {
+        match signal {
+            SIGCHLD => {}
+            SIGTSTP => {
+                // The program may have a handler. Its default does nothing in a
+                // group without a shell of its own session (setpgid(2), orphaned
+                // process groups), so what is still running is stopped.
+                self.program.signal_tree(SIGTSTP);
+                self.program.signal_tree(SIGSTOP);
+                // It can't fail: the process exists and is ours.
+                let _ = kill_process(getpid(), Signal::STOP);
+            }
+            SIGCONT | SIGWINCH => self.program.signal_tree(signal),
+            other if ends(other) => self.end(other),
+            _ => {}
+        }
+    }
+
+    fn release(&mut self) -> std::io::Result<()> {
+        let give_up = Instant::now() + Duration::from_secs(2);
+        loop {
+            match self.program.release() {
+                Released::Done => return Ok(()),
+                Released::Retry if Instant::now() < give_up => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Released::Retry => {
+                    eprintln!("proton-guardian: the control group is still busy and stays");
+                    return Ok(());
+                }
+                Released::Failed(path, errno) => {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    let path = path.escape_ascii();
+                    eprintln!("proton-guardian: the control group {path} stays: {error}");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! Every byte, in order, before the exit.
+
+mod support;
+
+use proton_stream_protocol::{ExitKind, Field, Stream, ToGuardian};
+use support::{Guardian, Said};
+
+/// `size` bytes that tell their place, on the descriptors named.
+fn writer(size: usize, descriptors: &str) -> String {
+    let to = descriptors.split(',').map(|fd| format!("os.write({fd}, chunk)"));
+    let writes = to.collect::<Vec<_>>().join("; ");
+    format!(
+        "import os\nleft = {size}\nn = 0\nwhile left:\n  chunk = (b'%07d\\n' % n)[:left]\n  n += 1; left -= len(chunk)\n  {writes}"
+    )
+}
+
+fn expected(size: usize) -> Vec<u8> {
+    (0..).flat_map(|n| format!("{n:07}\n").into_bytes()).take(size).collect()
+}
+
+#[test]
+fn what_is_written_right_before_the_exit_arrives_whole() {
+    for (size, runs) in [(1, 10), (9_000, 10), (20_000, 10), (65_536, 10), (1_000_000, 2)] {
+        for descriptors in ["1", "2", "1,2"] {
+            for _ in 0..runs {
+                let (mut guardian, _) =
+                    Guardian::run(&["python3", "-c", &writer(size, descriptors)]);
+                let outcome = guardian.hear_out();
+                let all = expected(size);
+                assert!(!descriptors.contains('1') || outcome.stdout == all, "stdout {size}");
+                assert!(!descriptors.contains('2') || outcome.stderr == all, "stderr {size}");
+                assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(0));
+                assert_eq!(outcome.ended.len(), 2);
+                guardian.part();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_in_the_pipe_at_the_exit_waits_for_credit() {
+    let credit = Field::Credit { stdout: 0, stderr: 0 };
+    let (mut guardian, pid) =
+        Guardian::run_with(&["sh", "-c", "head -c 50000 /dev/zero; printf end >&2"], &[credit]);
+    support::await_death(pid);
+    assert_eq!(guardian.heard().filter(|said| *said != Said::StdinGone), None);
+    for stream in Stream::BOTH {
+        guardian.say(&ToGuardian::Credit { stream, bytes: 1 << 20 });
+    }
+    let outcome = guardian.hear_out();
+    assert_eq!((outcome.stdout.len(), &outcome.stderr[..]), (50_000, &b"end"[..]));
+    guardian.part();
+}
+
+#[test]
+fn the_end_of_an_empty_stream_needs_no_credit() {
+    let credit = Field::Credit { stdout: 0, stderr: 0 };
+    let (mut guardian, _) = Guardian::run_with(&["true"], &[credit]);
+    assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
+    guardian.part();
+}
+
+#[test]
+fn credit_is_never_exceeded_and_one_stream_does_not_hold_up_the_other() {
+    let credit = Field::Credit { stdout: 10, stderr: 1_000_000 };
+    let script = "while :; do echo 0123456789abcdef; echo x >&2; done";
+    let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &[credit]);
+    let (mut stdout, mut stderr) = (0, 0);
+    // The shell blocks on its full stdout pipe in the end, so only what fits there is certain.
+    while stderr < 4_000 {
+        match guardian.hear() {
+            Said::Output(Stream::Stdout, bytes) => stdout += bytes.len(),
+            Said::Output(Stream::Stderr, bytes) => stderr += bytes.len(),
+            other => panic!("{other:?}"),
+        }
+        assert!(stdout <= 10);
+    }
+    guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 7 });
+    while stdout < 17 {
+        if let Said::Output(Stream::Stdout, bytes) = guardian.hear() {
+            stdout += bytes.len();
+        }
+        assert!(stdout <= 17);
+    }
+}
+
+#[test]
+fn more_than_a_window_of_stderr_flows() {
+    // Others account stderr to a window that nobody returns.
+    let credit = Field::Credit { stdout: 10_240, stderr: 10_240 };
+    let (mut guardian, _) =
+        Guardian::run_with(&["sh", "-c", "head -c 200000 /dev/zero >&2"], &[credit]);
+    let mut got = 0;
+    while got < 200_000 {
+        if let Said::Output(Stream::Stderr, bytes) = guardian.hear() {
+            got += bytes.len();
+            let bytes = bytes.len() as u32;
+            guardian.say(&ToGuardian::Credit { stream: Stream::Stderr, bytes });
+        }
+    }
+    assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
+    guardian.part();
+}
+
+#[test]
+fn eight_mebibytes_through_cat_come_back_whole() {
+    let (mut guardian, _) = Guardian::run(&["cat"]);
+    let all = expected(8 << 20);
+    let (mut sent, mut credit, mut back) = (0, 256 << 10, Vec::new());
+    let mut ended = false;
+    loop {
+        while sent < all.len() && credit > 0 {
+            let piece = &all[sent..all.len().min(sent + credit.min(50_000))];
+            guardian.say(&ToGuardian::Stdin(piece));
+            sent += piece.len();
+            credit -= piece.len();
+        }
+        if sent == all.len() && !ended {
+            ended = true;
+            guardian.say(&ToGuardian::Eof);
+        }
+        match guardian.hear() {
+            Said::Output(Stream::Stdout, bytes) => back.extend(bytes),
+            Said::StdinCredit(bytes) => credit += bytes as usize,
+            Said::EndOfOutput(_) => {}
+            Said::Exit(exit) => {
+                assert_eq!(exit.kind, ExitKind::Exited(0));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(back == all);
+    // What was returned is what the program could read.
+    assert_eq!(credit, 256 << 10);
+    guardian.part();
+}
+
+#[test]
+fn eof_follows_the_bytes_that_were_queued_before_it() {
+    let (mut guardian, _) = Guardian::sh("read line; sleep 0.2; wc -c");
+    guardian.say(&ToGuardian::Stdin(b"go\n"));
+    guardian.say(&ToGuardian::Stdin(&[b'x'; 200_000]));
+    guardian.say(&ToGuardian::Eof);
+    let outcome = guardian.hear_out();
+    assert_eq!(String::from_utf8(outcome.stdout).unwrap().trim(), "200000");
+    assert!(!outcome.stdin_gone);
+    guardian.part();
+}
+
+#[test]
+fn output_flows_on_after_the_end_of_stdin() {
+    let (mut guardian, _) = Guardian::run(&["sort"]);
+    guardian.say(&ToGuardian::Stdin(b"b\nc\na\n"));
+    guardian.say(&ToGuardian::Eof);
+    assert_eq!(guardian.hear_out().stdout, b"a\nb\nc\n");
+    guardian.part();
+}
+
+#[test]
+fn a_program_that_closes_its_stdin_is_told_of_and_goes_on() {
+    let (mut guardian, _) = Guardian::sh("exec <&-; echo closed; sleep 0.1; echo on");
+    // Told without a write that would fail.
+    let mut before = Vec::new();
+    loop {
+        match guardian.hear() {
+            Said::StdinGone => break,
+            Said::Output(_, bytes) => before.extend(bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+    guardian.say(&ToGuardian::Stdin(&[b'x'; 100]));
+    let outcome = guardian.hear_out();
+    assert_eq!([before, outcome.stdout].concat(), b"closed\non\n");
+    assert!(!outcome.stdin_gone, "told twice");
+    guardian.part();
+}
+
+#[test]
+fn stdin_credit_comes_back_when_the_program_can_read_the_bytes() {
+    let (mut guardian, _) = Guardian::sh("sleep 0.1; cat >/dev/null");
+    for _ in 0..4 {
+        guardian.say(&ToGuardian::Stdin(&[b'x'; 65_536]));
+    }
+    guardian.say(&ToGuardian::Eof);
+    assert_eq!(guardian.hear_out().stdin_credit, 4 * 65_536);
+    guardian.part();
+}
+
+#[test]
+fn null_stdin_is_an_end_of_file_and_told_as_gone() {
+    use proton_stream_protocol::Stdio;
+    let stdio = Field::Stdio([Stdio::Null, Stdio::Piped, Stdio::Null]);
+    let (mut guardian, _) =
+        Guardian::run_with(&["sh", "-c", "cat; echo err >&2; echo out"], &[stdio]);
+    let outcome = guardian.hear_out();
+    assert!(outcome.stdin_gone);
+    assert_eq!((&outcome.stdout[..], &outcome.stderr[..]), (&b"out\n"[..], &b""[..]));
+    assert_eq!(outcome.ended, [Stream::Stdout]);
+    guardian.part();
+}
+
+#[test]
+fn stderr_to_stdout_keeps_the_order_of_the_writes() {
+    use proton_stream_protocol::Stdio;
+    let stdio = Field::Stdio([Stdio::Piped, Stdio::Piped, Stdio::SameAsStdout]);
+    let script = "for i in 1 2 3; do echo o$i; echo e$i >&2; done";
+    let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &[stdio]);
+    assert_eq!(guardian.hear_out().stdout, b"o1\ne1\no2\ne2\no3\ne3\n");
+    guardian.part();
+}
+
+#[test]
+fn a_grandchild_that_holds_the_pipe_delays_the_exit_by_the_drain_timeout_only() {
+    let (mut guardian, _) = Guardian::sh("head -c 64000 /dev/zero; sleep 1000 & exit 3");
+    let outcome = guardian.hear_out();
+    assert_eq!(outcome.stdout.len(), 64_000);
+    assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(3));
+    guardian.part();
+}
+
+#[test]
+fn a_grandchild_that_floods_the_pipe_does_not_keep_the_run_alive() {
+    let (mut guardian, _) = Guardian::sh("echo mine; yes & exit 0");
+    let outcome = guardian.hear_out();
+    assert!(outcome.stdout.starts_with(b"mine\n"));
+    assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(0));
+    guardian.part();
+}
+
+#[test]
+fn a_descendants_last_words_within_the_drain_timeout_are_delivered() {
+    let fields = [Field::DrainTimeout(10_000)];
+    let script = "(sleep 0.2; echo late) & echo first";
+    let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &fields);
+    let outcome = guardian.hear_out();
+    assert_eq!(outcome.stdout, b"first\nlate\n");
+    guardian.part();
+}
+
+#[test]
+fn a_tree_that_is_waited_for_ends_by_itself() {
+    let fields = [Field::OnExitWait(true), Field::DrainTimeout(1)];
+    let script = "(sleep 0.3; echo late; exit 9) & echo first; exit 4";
+    let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &fields);
+    let outcome = guardian.hear_out();
+    assert_eq!(outcome.stdout, b"first\nlate\n");
+    assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(4));
+    guardian.part();
+}

@@ -1,0 +1,310 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! The end of a program, in every state, whoever asks for it.
+
+mod support;
+
+use proton_stream_protocol::{Cause, ExitKind, Field, Stream, ToGuardian};
+use rustix::process::{kill_process, Pid, Signal};
+use support::{await_death, eventually, is_alive, pid_in, state, Guardian, Said};
+
+// Scripts wait for a background child with `wait`, not with a loop of short sleeps: dash loses a
+// signal that arrives while it clears its mark of a vfork.
+const IGNORE_TERM: &str = "trap '' TERM; echo ready; exec sleep 1000";
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid as i32).expect("a pid that a guardian told");
+    kill_process(pid, signal).expect("it is alive");
+}
+
+#[test]
+fn a_program_that_ignores_sigterm_is_gone_after_the_delay() {
+    let fields = [Field::KillDelay(50)];
+    let (mut guardian, pid) = Guardian::run_with(&["sh", "-c", IGNORE_TERM], &fields);
+    guardian.hear_until("ready\n");
+    guardian.say(&ToGuardian::Close);
+    let exit = guardian.hear_out().exit.unwrap();
+    assert_eq!(exit.kind, ExitKind::Signalled { signal: 9, core: false });
+    assert_eq!(exit.cause, Cause::Close);
+    assert!(!is_alive(pid));
+    guardian.part();
+}
+
+#[test]
+fn a_program_that_heeds_sigterm_ends_its_own_way() {
+    let fields = [Field::KillDelay(600_000)];
+    let script = "trap 'echo bye; exit 7' TERM; sleep 1000 & echo ready; while :; do wait; done";
+    let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &fields);
+    guardian.hear_until("ready\n");
+    guardian.say(&ToGuardian::Close);
+    let outcome = guardian.hear_out();
+    // It could write, though nobody reads: a closed pipe would have killed it.
+    assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(7));
+    assert_eq!(outcome.stdout, b"");
+    guardian.part();
+}
+
+#[test]
+fn a_delay_of_zero_is_sigkill_at_once() {
+    let fields = [Field::KillDelay(0)];
+    let (mut guardian, _) = Guardian::run_with(&["sleep", "1000"], &fields);
+    guardian.say(&ToGuardian::Close);
+    let exit = guardian.hear_out().exit.unwrap();
+    assert_eq!(exit.kind, ExitKind::Signalled { signal: 9, core: false });
+    guardian.part();
+}
+
+#[test]
+fn a_stopped_program_is_continued_to_hear_sigterm() {
+    let fields = [Field::KillDelay(600_000)];
+    let script = "trap 'exit 5' TERM; sleep 1000 & echo ready; while :; do wait; done";
+    let (mut guardian, pid) = Guardian::run_with(&["sh", "-c", script], &fields);
+    guardian.hear_until("ready\n");
+    signal(pid, Signal::STOP);
+    eventually("it is stopped", || state(pid) == Some('T'));
+    guardian.say(&ToGuardian::Close);
+    assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(5));
+    guardian.part();
+}
+
+#[test]
+fn a_stopped_and_continued_program_does_not_make_the_guardian_deaf() {
+    let (mut guardian, pid) = Guardian::run(&["cat"]);
+    signal(pid, Signal::STOP);
+    eventually("it is stopped", || state(pid) == Some('T'));
+    guardian.say(&ToGuardian::Stdin(b"while stopped\n"));
+    signal(pid, Signal::CONT);
+    guardian.hear_until("while stopped\n");
+    guardian.say(&ToGuardian::Eof);
+    assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
+    guardian.part();
+}
+
+#[test]
+fn closing_twice_and_while_the_program_exits_is_one_exit() {
+    for _ in 0..50 {
+        let (mut guardian, _) = Guardian::run(&["true"]);
+        guardian.say(&ToGuardian::Close);
+        guardian.say(&ToGuardian::Close);
+        guardian.hear_out();
+        guardian.part();
+    }
+}
+
+#[test]
+fn close_before_the_start_is_known_leaves_nothing() {
+    for _ in 0..50 {
+        let mut guardian = Guardian::open_with(&["sleep", "1000"], &[]);
+        guardian.say(&ToGuardian::Close);
+        assert_eq!(guardian.hear(), Said::Hello);
+        match guardian.hear() {
+            Said::StartError { step: 11, .. } => {}
+            Said::Started { pid, .. } => {
+                guardian.hear_out();
+                assert!(!is_alive(pid));
+            }
+            other => panic!("{other:?}"),
+        }
+        guardian.part();
+    }
+}
+
+/// The guardian and its program are gone after the controller is.
+fn vanishing_ends(mut guardian: Guardian, pid: u32) {
+    assert!(is_alive(pid));
+    guardian.vanish();
+    assert!(guardian.wait().success());
+    assert!(!is_alive(pid), "the guardian left before its program");
+}
+
+#[test]
+fn a_controller_that_vanishes_ends_a_running_program() {
+    let (guardian, pid) = Guardian::run(&["sleep", "1000"]);
+    vanishing_ends(guardian, pid);
+}
+
+#[test]
+fn a_controller_that_vanishes_ends_a_stopped_program() {
+    let (guardian, pid) = Guardian::run(&["sleep", "1000"]);
+    signal(pid, Signal::STOP);
+    eventually("it is stopped", || state(pid) == Some('T'));
+    vanishing_ends(guardian, pid);
+}
+
+#[test]
+fn a_controller_that_vanishes_ends_a_program_whose_output_is_stalled() {
+    let credit = Field::Credit { stdout: 100, stderr: 100 };
+    let (mut guardian, pid) = Guardian::run_with(&["yes"], &[credit]);
+    assert!(matches!(guardian.hear(), Said::Output(Stream::Stdout, _)));
+    vanishing_ends(guardian, pid);
+}
+
+#[test]
+fn a_controller_that_vanishes_ends_a_program_that_ignores_sigterm() {
+    let (mut guardian, pid) = Guardian::sh(IGNORE_TERM);
+    guardian.hear_until("ready\n");
+    vanishing_ends(guardian, pid);
+}
+
+#[test]
+fn a_controller_that_vanishes_during_the_kill_delay_does_not_stop_the_kill() {
+    let (mut guardian, pid) = Guardian::sh(IGNORE_TERM);
+    guardian.hear_until("ready\n");
+    guardian.say(&ToGuardian::Close);
+    vanishing_ends(guardian, pid);
+}
+
+#[test]
+fn a_controller_that_vanishes_ends_a_program_that_never_reads() {
+    let (mut guardian, pid) = Guardian::run(&["sleep", "1000"]);
+    guardian.say(&ToGuardian::Stdin(&[0; 200_000]));
+    vanishing_ends(guardian, pid);
+}
+
+#[test]
+fn a_controller_that_vanishes_before_open_ends_the_guardian() {
+    let mut guardian = Guardian::new();
+    assert_eq!(guardian.hear(), Said::Hello);
+    guardian.part();
+}
+
+#[test]
+fn a_program_that_never_reads_can_still_be_signalled_and_closed() {
+    let script = "trap 'echo usr1' USR1; sleep 1000 & echo ready; while :; do wait; done";
+    let (mut guardian, pid) = Guardian::sh(script);
+    guardian.hear_until("ready\n");
+    // All the credit there is; the program's pipe takes 64 KiB of it.
+    for _ in 0..4 {
+        guardian.say(&ToGuardian::Stdin(&[0; 65_536]));
+    }
+    guardian.say(&ToGuardian::Signal { number: 10, tree: false });
+    guardian.hear_until("usr1\n");
+    guardian.say(&ToGuardian::Close);
+    guardian.hear_out();
+    assert!(!is_alive(pid));
+    guardian.part();
+}
+
+#[test]
+fn a_signal_to_the_guardian_ends_the_program_and_is_reported_as_what_it_is() {
+    for (number, sent) in [
+        (1, Signal::HUP),
+        (2, Signal::INT),
+        (3, Signal::QUIT),
+        (10, Signal::USR1),
+        (12, Signal::USR2),
+        (15, Signal::TERM),
+    ] {
+        let (mut guardian, pid) = Guardian::run(&["sleep", "1000"]);
+        signal(guardian.child.id(), sent);
+        let exit = guardian.hear_out().exit.unwrap();
+        assert_eq!(exit.cause, Cause::Signal(number));
+        assert_eq!(exit.kind, ExitKind::Signalled { signal: 15, core: false });
+        assert!(!is_alive(pid));
+        guardian.part();
+    }
+}
+
+#[test]
+fn a_guardian_that_is_killed_takes_its_program_with_it() {
+    let (mut guardian, pid) = Guardian::sh(IGNORE_TERM);
+    guardian.hear_until("ready\n");
+    guardian.child.kill().unwrap();
+    await_death(pid);
+}
+
+#[test]
+fn the_program_shares_neither_session_nor_group_with_the_guardian() {
+    let (mut guardian, pid) = Guardian::sh("ps -o sid=,pgid= -p $$");
+    let said = guardian.hear_until("\n");
+    let ids: Vec<u32> = said.split_whitespace().map(pid_in).collect();
+    assert_eq!(ids, [pid, pid]);
+    assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
+    guardian.part();
+}
+
+#[test]
+fn a_program_that_signals_its_own_group_reaches_only_itself() {
+    // `kill 0` means the caller's group; with a shared group it was the helper's end too.
+    let (mut guardian, _) = Guardian::sh("kill -TERM 0; sleep 1000");
+    let exit = guardian.hear_out().exit.unwrap();
+    assert_eq!(exit.kind, ExitKind::Signalled { signal: 15, core: false });
+    assert_eq!(exit.cause, Cause::Program);
+    guardian.part();
+}
+
+#[test]
+fn descendants_die_with_the_program() {
+    for script in [
+        "sleep 1000 & echo $!; sleep 1000",
+        "setsid sleep 1000 & echo $!; sleep 1000",
+        "(trap '' TERM; exec sleep 1000) & echo $!; sleep 1000",
+        "(setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'); sleep 1000",
+        "sleep 1000 & kill -STOP $!; echo $!; sleep 1000",
+    ] {
+        let (mut guardian, pid) =
+            Guardian::run_with(&["sh", "-c", script], &[Field::KillDelay(50)]);
+        let descendant = pid_in(&guardian.hear_until("\n"));
+        assert!(is_alive(descendant));
+        guardian.say(&ToGuardian::Close);
+        let exit = guardian.hear_out().exit.unwrap();
+        assert!(!is_alive(descendant) && !is_alive(pid), "{script}");
+        assert_eq!(exit.survivors, []);
+        guardian.part();
+    }
+}
+
+#[test]
+fn descendants_die_when_the_program_exits_by_itself() {
+    for script in [
+        "sleep 1000 & echo $!",
+        "setsid sleep 1000 >/dev/null 2>&1 & echo $!",
+        "(trap '' TERM; exec sleep 1000) & echo $!",
+    ] {
+        let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &[Field::KillDelay(50)]);
+        let outcome = guardian.hear_out();
+        let descendant = pid_in(&String::from_utf8(outcome.stdout).unwrap());
+        assert!(!is_alive(descendant), "{script}");
+        assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(0));
+        guardian.part();
+    }
+}
+
+#[test]
+fn a_controller_that_does_not_read_does_not_keep_the_program_alive() {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+        .arg("session")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut wire = Vec::new();
+    let program = ["sh", "-c", "echo $$ >&2; exec yes"];
+    let mut fields = vec![Field::Program(program[0].as_bytes())];
+    fields.extend(program[1..].iter().map(|argument| Field::Argument(argument.as_bytes())));
+    fields.push(Field::Inherited(b"PATH=/usr/bin:/bin"));
+    fields.push(Field::Credit { stdout: 1 << 30, stderr: 1 << 30 });
+    ToGuardian::Open(proton_stream_protocol::Open { package: b"", fields }).encode(&mut wire);
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), &wire).unwrap();
+    // STARTED tells the pid; what follows is left in the pipe until it is full.
+    let mut stdout = child.stdout.take().unwrap();
+    let mut start = [0; 5 + 2 + 1];
+    stdout.read_exact(&mut start).unwrap();
+    let mut package = vec![0; usize::from(start[7])];
+    stdout.read_exact(&mut package).unwrap();
+    let mut started = [0; 5 + 9];
+    stdout.read_exact(&mut started).unwrap();
+    let pid = u32::from_be_bytes(started[5..9].try_into().unwrap());
+    eventually("the program is blocked in its write", || state(pid) == Some('S'));
+    drop(child.stdin.take());
+    let mut status = None;
+    eventually("the guardian is gone", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success());
+    assert!(!is_alive(pid));
+}

@@ -1,0 +1,188 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! `proton-guardian [options] program`, as a person would use it.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{kill_process, Pid, Signal};
+use support::{await_death, eventually, pid_in, state};
+
+fn guardian() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+}
+
+fn run(arguments: &[&str]) -> Output {
+    guardian().args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Starts a shell script and gives the first line that it prints.
+fn start(options: &[&str], script: &str) -> (Child, String) {
+    let mut child = guardian()
+        .args(options)
+        .args(["--", "sh", "-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (child, line)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn the_exit_status_is_the_programs() {
+    assert_eq!(run(&["sh", "-c", "exit 0"]).status.code(), Some(0));
+    assert_eq!(run(&["--", "sh", "-c", "exit 200"]).status.code(), Some(200));
+    assert_eq!(run(&["sh", "-c", "kill -TERM $$"]).status.code(), Some(143));
+}
+
+#[test]
+fn stdin_stdout_and_stderr_are_the_shells() {
+    let mut child = guardian()
+        .args(["sh", "-c", "cat; echo err >&2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("hello\n", "err\n"));
+}
+
+#[test]
+fn the_flags_of_the_shells_descriptors_are_never_touched() {
+    use rustix::fs::{fcntl_getfl, OFlags};
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let before = (fcntl_getfl(&reader).unwrap(), fcntl_getfl(&writer).unwrap());
+    let mut child = guardian()
+        .args(["sh", "-c", "echo ready; cat"])
+        .stdin(Stdio::from(reader.try_clone().unwrap()))
+        .stdout(Stdio::from(writer.try_clone().unwrap()))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 6];
+    rustix::io::read(&reader, &mut line).unwrap();
+    assert_eq!((fcntl_getfl(&reader).unwrap(), fcntl_getfl(&writer).unwrap()), before);
+    assert!(!before.0.contains(OFlags::NONBLOCK));
+    drop(writer);
+    signal(&child, Signal::TERM);
+    child.wait().unwrap();
+    assert_eq!(fcntl_getfl(&reader).unwrap(), before.0);
+}
+
+#[test]
+fn a_missing_program_is_127_and_one_that_cannot_be_executed_126() {
+    let missing = run(&["no-such-program"]);
+    assert_eq!(missing.status.code(), Some(127));
+    assert!(text(&missing.stderr).contains("no-such-program"), "{missing:?}");
+    assert_eq!(run(&["/etc/passwd"]).status.code(), Some(126));
+    let directory = run(&["--cd", "/no/such", "true"]);
+    assert_eq!(directory.status.code(), Some(125));
+    assert!(text(&directory.stderr).contains("/no/such"));
+}
+
+#[test]
+fn options_end_at_the_program() {
+    let output = run(&["echo", "--help", "--version", "--", "-x"]);
+    assert_eq!(text(&output.stdout), "--help --version -- -x\n");
+    let output = run(&["--env", "A=1", "--", "sh", "-c", "echo $A"]);
+    assert_eq!(text(&output.stdout), "1\n");
+}
+
+#[test]
+fn options_do_what_they_say() {
+    assert_eq!(text(&run(&["--cd", "/usr", "pwd"]).stdout), "/usr\n");
+    assert_eq!(text(&run(&["--arg0", "me", "sh", "-c", "echo $0"]).stdout), "me\n");
+    let unset = guardian().env("X", "1").args(["--unset", "X", "sh", "-c", "echo [$X]"]).output();
+    assert_eq!(text(&unset.unwrap().stdout), "[]\n");
+}
+
+#[test]
+fn bad_options_say_what_is_wrong() {
+    for (arguments, word) in [
+        (&["--no-such"][..], "--no-such"),
+        (&[][..], "no program"),
+        (&["--env", "novalue", "true"][..], "KEY=VALUE"),
+        (&["--delay-to-sigkill", "soon", "true"][..], "soon"),
+        (&["--cgroup-set", "cpu", "true"][..], "CONTROLLER:FILE:VALUE"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(125), "{arguments:?}");
+        assert!(text(&output.stderr).contains(word), "{output:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_told() {
+    assert!(text(&run(&["--help"]).stdout).contains("Usage: proton-guardian"));
+    let version = format!("proton-guardian {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(text(&run(&["--version"]).stdout), version);
+}
+
+#[test]
+fn a_shells_signal_ends_the_whole_tree_with_that_signal_first() {
+    for sent in [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP] {
+        let number = sent.as_raw();
+        let script = format!(
+            "trap 'exit $((30+{number}))' {number}; sleep 1000 & echo $!; while :; do wait; done"
+        );
+        let (mut child, line) = start(&[], &script);
+        signal(&child, sent);
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(30 + number));
+        await_death(pid_in(&line));
+    }
+}
+
+#[test]
+fn what_ignores_the_first_signal_is_killed_after_the_delay() {
+    let script = "trap '' INT TERM; sleep 1000 & echo $$; while :; do wait; done";
+    let (mut child, line) = start(&["--delay-to-sigkill", "50"], script);
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
+    await_death(pid_in(&line));
+}
+
+#[test]
+fn descendants_do_not_outlive_the_program() {
+    let (mut child, line) = start(&[], "setsid sleep 1000 >/dev/null 2>&1 & echo $!; exit 3");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    await_death(pid_in(&line));
+}
+
+#[test]
+fn stopping_stops_the_program_too_and_continuing_continues_it() {
+    let (mut child, line) = start(&[], "echo $$; exec sleep 1000");
+    let program = pid_in(&line);
+    signal(&child, Signal::TSTP);
+    eventually("both are stopped", || {
+        state(program) == Some('T') && state(child.id()) == Some('T')
+    });
+    signal(&child, Signal::CONT);
+    eventually("both go on", || state(program) == Some('S') && state(child.id()) == Some('S'));
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_change_of_the_windows_size_is_passed_on() {
+    let script = "trap 'exit 9' WINCH; sleep 1000 & echo $$; while :; do wait; done";
+    let (mut child, _) = start(&[], script);
+    signal(&child, Signal::WINCH);
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+}

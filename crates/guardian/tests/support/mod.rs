@@ -1,0 +1,262 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! A controller for tests: starts a guardian and speaks the protocol to it.
+
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use proton_stream_protocol::{
+    Exit, Field, FromGuardian, Header, Open, Stream, ToGuardian, HEADER_LENGTH,
+};
+
+/// How long a condition may take to come true.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a guardian said, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Hello,
+    Started { pid: u32, stdin_credit: u32, level: u8, cgroup: String },
+    StartError { step: u8, errno: u32, detail: String },
+    Output(Stream, Vec<u8>),
+    StdinCredit(u32),
+    StdinGone,
+    EndOfOutput(Stream),
+    Exit(Exit),
+    Error { code: u8, message: String },
+}
+
+impl From<FromGuardian<'_>> for Said {
+    fn from(frame: FromGuardian<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match frame {
+            FromGuardian::Hello { .. } => Said::Hello,
+            FromGuardian::Started { pid, level, stdin_credit, cgroup } => {
+                Said::Started { pid, level, stdin_credit, cgroup: text(cgroup) }
+            }
+            FromGuardian::StartError { step, errno, detail } => {
+                Said::StartError { step, errno, detail: text(detail) }
+            }
+            FromGuardian::Output { stream, bytes } => Said::Output(stream, bytes.to_vec()),
+            FromGuardian::StdinCredit { bytes } => Said::StdinCredit(bytes),
+            FromGuardian::StdinGone => Said::StdinGone,
+            FromGuardian::EndOfOutput(stream) => Said::EndOfOutput(stream),
+            FromGuardian::Exit(exit) => Said::Exit(exit),
+            FromGuardian::Error { code, message } => Said::Error { code, message: text(message) },
+        }
+    }
+}
+
+/// A guardian and its controller's end.
+pub struct Guardian {
+    pub child: Child,
+    stdin: Option<ChildStdin>,
+    frames: Receiver<Said>,
+}
+
+impl Guardian {
+    /// Starts one that has not been told anything.
+    pub fn new() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+            .arg("session")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the guardian starts");
+        let stdin = child.stdin.take();
+        let mut stdout = child.stdout.take().expect("piped");
+        let (sender, frames) = channel();
+        std::thread::spawn(move || {
+            let mut head = [0; HEADER_LENGTH];
+            while stdout.read_exact(&mut head).is_ok() {
+                let header = Header::from_guardian(head).expect("a well-formed header");
+                let mut body = vec![0; header.body_length];
+                stdout.read_exact(&mut body).expect("a whole body");
+                let frame = FromGuardian::decode(header.kind, &body).expect("a well-formed frame");
+                if sender.send(frame.into()).is_err() {
+                    return;
+                }
+            }
+        });
+        Guardian { child, stdin, frames }
+    }
+
+    /// Starts one and tells it to run `program` with great credit and whatever `fields` say.
+    pub fn open_with(program: &[&str], fields: &[Field<'_>]) -> Self {
+        let mut guardian = Self::new();
+        let mut all = vec![Field::Program(program[0].as_bytes())];
+        all.extend(program[1..].iter().map(|argument| Field::Argument(argument.as_bytes())));
+        all.push(Field::Inherited(b"PATH=/usr/local/bin:/usr/bin:/bin"));
+        if !fields.iter().any(|field| matches!(field, Field::Credit { .. })) {
+            all.push(Field::Credit { stdout: 1 << 30, stderr: 1 << 30 });
+        }
+        all.extend_from_slice(fields);
+        guardian.say(&ToGuardian::Open(Open { package: b"test", fields: all }));
+        guardian
+    }
+
+    /// The same, and waits until the program runs.
+    pub fn run_with(program: &[&str], fields: &[Field<'_>]) -> (Self, u32) {
+        let mut guardian = Self::open_with(program, fields);
+        assert_eq!(guardian.hear(), Said::Hello);
+        match guardian.hear() {
+            Said::Started { pid, .. } => (guardian, pid),
+            other => panic!("{program:?} did not start: {other:?}"),
+        }
+    }
+
+    pub fn run(program: &[&str]) -> (Self, u32) {
+        Self::run_with(program, &[])
+    }
+
+    /// A shell that runs `script`.
+    pub fn sh(script: &str) -> (Self, u32) {
+        Self::run(&["sh", "-c", script])
+    }
+
+    pub fn say(&mut self, frame: &ToGuardian<'_>) {
+        let mut wire = Vec::new();
+        frame.encode(&mut wire);
+        self.say_bytes(&wire);
+    }
+
+    /// A guardian that is gone does not hear; the test finds out by what it waits for.
+    pub fn say_bytes(&mut self, bytes: &[u8]) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(bytes);
+        }
+    }
+
+    /// Closes the controller's end, as its death would.
+    pub fn vanish(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next frame.
+    pub fn hear(&mut self) -> Said {
+        match self.frames.recv_timeout(DEADLINE) {
+            Ok(said) => said,
+            Err(RecvTimeoutError::Timeout) => panic!("the guardian says nothing"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the guardian is gone"),
+        }
+    }
+
+    /// Whatever it has said already.
+    pub fn heard(&mut self) -> Option<Said> {
+        self.frames.try_recv().ok()
+    }
+
+    /// All that follows, up to EXIT.
+    pub fn hear_out(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        loop {
+            match self.hear() {
+                Said::Output(Stream::Stdout, bytes) => outcome.stdout.extend(bytes),
+                Said::Output(Stream::Stderr, bytes) => outcome.stderr.extend(bytes),
+                Said::EndOfOutput(stream) => outcome.ended.push(stream),
+                Said::StdinCredit(bytes) => outcome.stdin_credit += u64::from(bytes),
+                Said::StdinGone => outcome.stdin_gone = true,
+                Said::Exit(exit) => {
+                    outcome.exit = Some(exit);
+                    return outcome;
+                }
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    }
+
+    /// Waits for output until it ends with `what`.
+    pub fn hear_until(&mut self, what: &str) -> String {
+        let mut all = Vec::new();
+        while !all.ends_with(what.as_bytes()) {
+            match self.hear() {
+                Said::Output(_, bytes) => all.extend(bytes),
+                Said::StdinCredit(_) => {}
+                other => panic!("waiting for {what:?}, got {other:?}"),
+            }
+        }
+        String::from_utf8(all).expect("text")
+    }
+
+    /// Waits for the guardian's own end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let mut status = None;
+        eventually("the guardian is gone", || {
+            status = child.try_wait().expect("our child");
+            status.is_some()
+        });
+        status.expect("it was waited for")
+    }
+
+    /// Nothing follows and it is gone, once the controller has closed.
+    pub fn part(mut self) {
+        self.vanish();
+        let status = self.wait();
+        assert!(status.success(), "the guardian ended with {status}");
+        let rest: Vec<Said> = self.frames.iter().collect();
+        assert!(rest.is_empty(), "said after its last frame: {rest:?}");
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.stdin = None;
+        // Its own end is what tests are about; this is for one that failed.
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All that a program did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub ended: Vec<Stream>,
+    pub stdin_credit: u64,
+    pub stdin_gone: bool,
+    pub exit: Option<Exit>,
+}
+
+/// Waits for a condition.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The state letter of a process (proc(5)), or nothing once it is gone. A zombie is gone as far as running goes, and counts so.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    let state = stat.ok()?.rsplit_once(") ")?.1.chars().next()?;
+    (state != 'Z' && state != 'X').then_some(state)
+}
+
+pub fn is_alive(pid: u32) -> bool {
+    state(pid).is_some()
+}
+
+pub fn await_death(pid: u32) {
+    eventually(&format!("process {pid} is dead"), || !is_alive(pid));
+}
+
+/// A pid that a program printed.
+pub fn pid_in(text: &str) -> u32 {
+    text.trim().parse().unwrap_or_else(|_| panic!("{text:?} is no pid"))
+}
