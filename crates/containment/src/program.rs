@@ -1,0 +1,250 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! A program that was started, and everything that descends from it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use crate::tree::{hold, Tree};
+use crate::{cgroup, sys};
+
+/// Our ends of the program's pipes: non-blocking and close-on-exec. The program's own ends are
+/// blocking.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    /// What is written here the program reads.
+    pub stdin: Option<OwnedFd>,
+    /// What the program writes to descriptor 1.
+    pub stdout: Option<OwnedFd>,
+    /// What the program writes to descriptor 2.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// What holds the program's descendants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Level {
+    /// The process tree: orphans are adopted by the guardian.
+    Tree,
+    /// The process tree and a control group.
+    Cgroup,
+}
+
+/// How the program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// By itself, with this status.
+    Exited(u8),
+    /// By a signal.
+    Signalled {
+        /// The signal's number.
+        signal: u8,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+}
+
+/// The program's end, with what it and the children that it waited for used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// How it ended.
+    pub status: Status,
+    /// Time on a CPU in user mode.
+    pub user: Duration,
+    /// Time on a CPU in the kernel.
+    pub system: Duration,
+    /// The largest resident set, in KiB.
+    pub max_rss_kib: u64,
+}
+
+/// What one round of collecting the dead found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reaped {
+    /// How many processes were collected.
+    pub deaths: usize,
+    /// Whether nothing of the tree is left, and nothing in the program's cgroup.
+    pub alone: bool,
+}
+
+/// How far the removal of the run's cgroup has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing of it is left, or there never was one.
+    Done,
+    /// The kernel still holds on to it (EBUSY for some 100 µs after the last death): call again
+    /// in about a millisecond.
+    Retry,
+    /// It can't be removed: the path below the mounts and the errno.
+    Failed(Vec<u8>, i32),
+}
+
+/// A program and its descendants.
+///
+/// Whoever has it calls [`Program::reap`] when SIGCHLD arrives. To end it: [`Program::signal_tree`]
+/// with SIGTERM, then SIGCONT; [`Program::kill_tree`] until `reap` says alone;
+/// [`Program::release`] until it is done.
+#[derive(Debug)]
+pub struct Program {
+    pid: u32,
+    /// `None` without pidfds; then the number is used, which is the program's until it is reaped.
+    held: Option<OwnedFd>,
+    ended: Option<Ended>,
+    pipes: Pipes,
+    tree: Tree,
+    run: Option<cgroup::Run>,
+}
+
+impl Program {
+    pub(crate) fn new(pid: u32, pipes: Pipes, run: Option<cgroup::Run>) -> Self {
+        Self { pid, held: hold(pid).ok().flatten(), ended: None, pipes, tree: Tree::new(), run }
+    }
+
+    /// The pid that it has or had.
+    pub(crate) fn first_pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The program's pid; `None` once it was reaped.
+    pub fn pid(&self) -> Option<u32> {
+        self.ended.is_none().then_some(self.pid)
+    }
+
+    /// Our ends of its pipes; the second time there are none.
+    pub fn take_pipes(&mut self) -> Pipes {
+        std::mem::take(&mut self.pipes)
+    }
+
+    /// What holds its descendants.
+    pub fn level(&self) -> Level {
+        match self.run {
+            Some(_) => Level::Cgroup,
+            None => Level::Tree,
+        }
+    }
+
+    /// The run's cgroup, below the mounts of its controllers; empty without one.
+    pub fn cgroup_path(&self) -> &[u8] {
+        self.run.as_ref().map_or(b"", cgroup::Run::path)
+    }
+
+    /// Signals the program itself; `false` when it is dead already. Numbers other than 1 to 64
+    /// are an error.
+    #[doc(alias = "pidfd_send_signal")]
+    pub fn signal(&self, number: i32) -> io::Result<bool> {
+        if !(1..=64).contains(&number) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if self.ended.is_some() {
+            return Ok(false);
+        }
+        let sent = match &self.held {
+            Some(held) => sys::send_signal(held.as_fd(), number),
+            None => sys::kill_direct_child(self.pid, number),
+        };
+        match sent {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Signals every process of the tree once, parents first. Numbers other than 1 to 64 do
+    /// nothing.
+    pub fn signal_tree(&mut self, number: i32) {
+        if !(1..=64).contains(&number) {
+            return;
+        }
+        let mut reached = self.tree.signal(number);
+        if self.tree.is_blind() && self.ended.is_none() {
+            // The group's number is the program's pid, which is taken until it is reaped.
+            let _ = sys::kill_own_group(self.pid, number);
+            let _ = self.signal(number);
+        }
+        if let Some(run) = &mut self.run {
+            run.signal(number, &mut reached);
+        }
+    }
+
+    /// One round of SIGKILL over the tree and the cgroup. Its effect shows in deaths: the caller
+    /// repeats it after each, and every few milliseconds, until [`Program::reap`] says alone.
+    pub fn kill_tree(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.hold_still();
+        }
+        self.signal_tree(libc::SIGKILL);
+    }
+
+    /// Collects the dead, the program among them when it is one. Never blocks.
+    #[doc(alias = "wait4")]
+    pub fn reap(&mut self) -> Reaped {
+        let mut deaths = 0;
+        let childless = loop {
+            match sys::wait_any() {
+                Ok(Some(death)) => {
+                    deaths += 1;
+                    if death.pid == self.pid && self.ended.is_none() {
+                        self.ended = Some(Ended::of(&death));
+                    }
+                }
+                Ok(None) => break false,
+                Err(error) => break error.raw_os_error() == Some(libc::ECHILD),
+            }
+        };
+        Reaped {
+            deaths,
+            alone: childless && !self.run.as_ref().is_some_and(cgroup::Run::is_populated),
+        }
+    }
+
+    /// The program's end, once it was reaped.
+    pub fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
+    }
+
+    /// The live processes of the tree and the cgroup that are still found, in order.
+    pub fn survivors(&self) -> Vec<u32> {
+        let mut alive = self.run.as_ref().map(cgroup::Run::members).unwrap_or_default();
+        self.tree.walk(&mut |found| {
+            if !found.stat.is_some_and(|stat| stat.is_dead()) {
+                alive.push(found.pid);
+            }
+        });
+        alive.sort_unstable();
+        alive.dedup();
+        alive
+    }
+
+    /// Removes the run's cgroup, and groups that the program made in it. For when
+    /// [`Program::reap`] has said alone: one that has processes is not removed.
+    pub fn release(&mut self) -> Released {
+        let Some(run) = &mut self.run else {
+            return Released::Done;
+        };
+        match run.remove() {
+            Ok(()) => Released::Done,
+            Err((_, libc::EBUSY)) => Released::Retry,
+            Err((path, errno)) => Released::Failed(path, errno),
+        }
+    }
+
+    /// Whether the kernel's OOM killer struck in the run's cgroup; asked before the release.
+    pub fn oom_killed(&self) -> bool {
+        self.run.as_ref().is_some_and(cgroup::Run::oom_killed)
+    }
+}
+
+impl Ended {
+    fn of(death: &sys::Death) -> Self {
+        Self {
+            status: match death.status {
+                Ok(code) => Status::Exited(code),
+                Err((signal, core)) => Status::Signalled { signal, core },
+            },
+            user: death.user,
+            system: death.system,
+            max_rss_kib: death.max_rss_kib,
+        }
+    }
+}

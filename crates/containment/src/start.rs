@@ -1,0 +1,253 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! A start that is under way.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::process::{geteuid, getgroups};
+
+use crate::procfs::{decimal, Procfs};
+use crate::specification::Specification;
+use crate::sys::{self, Failure, Plan, Point, Strings};
+use crate::users::{self, Credentials, Sources};
+use crate::{cgroup, environment, rlimits, stdio, Program, StartError, Step};
+
+/// Starts a program. Everything that may allocate, open or look up is done here, then the fork;
+/// the exec happens meanwhile, and [`Starting`] tells what came of it.
+///
+/// The only wait in here is for `getent`, where a user or group is not in the local files: two
+/// seconds at most, and no longer than until `give_up`, the controller, hangs up (then the error
+/// is ECANCELED).
+pub fn start(
+    spec: &Specification,
+    give_up: Option<BorrowedFd<'_>>,
+) -> Result<Starting, StartError> {
+    check(spec)?;
+    let credentials = users::resolve(spec, &Sources::default(), give_up)?;
+    let environment = environment::environment(spec, credentials.account.as_ref())?;
+    let candidates = environment::candidates(&spec.program, &environment)?;
+    let arguments = environment::arguments(spec)?;
+    let directory = spec.directory.as_ref();
+    let directory =
+        directory.map(|path| environment::terminated(path, "the directory")).transpose()?;
+    let limits = rlimits::resolve(&spec.rlimits)?;
+    let (ends, pipes) = stdio::prepare(&spec.stdio)?;
+    let pipe = || stdio::pipe().map_err(|error| failed(Step::Fork, &error));
+    let (gate, gate_keeper) = pipe()?;
+    let (report, report_writer) = pipe()?;
+    for end in [&gate, &report] {
+        stdio::without_blocking(end).map_err(|error| failed(Step::Fork, &error))?;
+    }
+    // The last step that leaves something behind: what follows must end it when it fails.
+    let mut run = cgroup::prepare(&spec.cgroup)?;
+    let plan = Plan {
+        candidates,
+        arguments: Strings::new(arguments),
+        environment: Strings::new(environment),
+        stdio: ends,
+        cgroups: run.as_mut().map(cgroup::Run::take_doors).unwrap_or_default(),
+        oom_score_adj: spec.oom_score_adj.map(number),
+        nice: spec.nice,
+        umask: spec.umask,
+        limits,
+        groups: groups_to_set(&credentials),
+        gid: credentials.gid,
+        uid: credentials.uid,
+        directory,
+        no_new_privs: spec.no_new_privs,
+        close_on_exec: (!sys::close_range_works()).then(open_descriptors),
+        gate,
+        gate_keeper,
+        report: report_writer,
+    };
+    let pid = match sys::fork_into(&plan) {
+        Ok(pid) => pid,
+        Err(error) => {
+            if let Some(run) = &mut run {
+                run.abandon();
+            }
+            return Err(failed(Step::Fork, &error));
+        }
+    };
+    let names = Names {
+        program: spec.program.clone(),
+        directory: spec.directory.clone().unwrap_or_default(),
+        user: spec.user.clone().unwrap_or_default(),
+        group: spec.group.clone().or(spec.user.clone()).unwrap_or_default(),
+        limits: spec.rlimits.iter().map(|limit| limit.name.clone()).collect(),
+        cgroups: run.as_ref().map(cgroup::Run::door_names).unwrap_or_default(),
+    };
+    Ok(Starting {
+        report,
+        names,
+        known: None,
+        _gate_keeper: plan.gate_keeper,
+        program: Program::new(pid, pipes, run),
+    })
+}
+
+fn failed(step: Step, error: &io::Error) -> StartError {
+    StartError::new(step, error.raw_os_error().unwrap_or(libc::EIO), b"".as_slice())
+}
+
+/// Numbers of at most 11 bytes have no NUL.
+fn number(value: i32) -> CString {
+    CString::new(value.to_string()).unwrap_or_default()
+}
+
+/// What no kernel call would refuse as it should: a umask is silently masked, a nice value
+/// silently clamped.
+fn check(spec: &Specification) -> Result<(), StartError> {
+    let refuse = |what: &str| Err(StartError::specification(what));
+    if spec.umask.is_some_and(|mask| mask > 0o777) {
+        return refuse("the umask is not between 0 and 0777");
+    }
+    if spec.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
+        return refuse("nice is not between -20 and 19");
+    }
+    if spec.oom_score_adj.is_some_and(|adj| !(-1000..=1000).contains(&adj)) {
+        return refuse("oom_score_adj is not between -1000 and 1000");
+    }
+    Ok(())
+}
+
+/// Without privilege even the groups that one already has can't be set; then, and only when the
+/// wish is exactly those, nothing is set. The primary group counts either way.
+fn groups_to_set(credentials: &Credentials) -> Option<Vec<u32>> {
+    let wanted = credentials.groups.clone()?;
+    if !geteuid().is_root() && credentials.gid.is_some() {
+        let plain = |mut groups: Vec<u32>| {
+            groups.retain(|gid| Some(*gid) != credentials.gid);
+            groups.sort_unstable();
+            groups.dedup();
+            groups
+        };
+        let have = getgroups().unwrap_or_default();
+        let have = plain(have.into_iter().map(|gid| gid.as_raw()).collect());
+        if have == plain(wanted.clone()) {
+            return None;
+        }
+    }
+    Some(wanted)
+}
+
+/// What is open now, for kernels without `close_range`. Nothing else is opened between here and
+/// the fork, and what this crate opens is close-on-exec anyway.
+fn open_descriptors() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return (3..1024).collect();
+    };
+    entries
+        .filter_map(|entry| {
+            let number = decimal(entry.ok()?.file_name().as_encoded_bytes())?;
+            RawFd::try_from(number).ok()
+        })
+        .filter(|fd| *fd > 2)
+        .collect()
+}
+
+/// For errors.
+#[derive(Debug)]
+struct Names {
+    program: Vec<u8>,
+    directory: Vec<u8>,
+    user: Vec<u8>,
+    group: Vec<u8>,
+    limits: Vec<Vec<u8>>,
+    cgroups: Vec<Vec<u8>>,
+}
+
+impl Names {
+    fn explain(&self, failure: Failure) -> StartError {
+        let at =
+            |list: &[Vec<u8>]| list.get(usize::from(failure.index)).cloned().unwrap_or_default();
+        let attribute = |name: &str| (Step::Process, name.as_bytes().to_vec());
+        let (step, detail) = match failure.point {
+            Point::Exec => (Step::Exec, self.program.clone()),
+            Point::Directory => (Step::Directory, self.directory.clone()),
+            Point::User => (Step::User, self.user.clone()),
+            Point::Group => (Step::Group, self.group.clone()),
+            Point::Groups => (Step::Groups, self.user.clone()),
+            Point::Cgroup => (Step::Cgroup, at(&self.cgroups)),
+            Point::Stdio => {
+                let name = stdio::NAMES.get(usize::from(failure.index));
+                (Step::Stdio, name.copied().unwrap_or_default().into())
+            }
+            Point::Limit => (Step::Process, rlimits::attribute(&at(&self.limits))),
+            Point::Session => attribute("setsid"),
+            Point::Dumpable => attribute("dumpable"),
+            Point::OomScoreAdj => attribute("oom_score_adj"),
+            Point::Nice => attribute("nice"),
+            Point::Capabilities => attribute("capabilities"),
+            Point::NoNewPrivs => attribute("no_new_privs"),
+            Point::DeathSignal => attribute("parent death signal"),
+            Point::Mask => attribute("signal mask"),
+        };
+        StartError::new(step, failure.errno, detail)
+    }
+}
+
+/// A program between its fork and its exec. Its descriptor becomes readable when the exec has
+/// succeeded or failed.
+///
+/// Whatever came of it, [`Starting::into_program`] is called and its process collected; dropping
+/// this instead leaves a zombie and its cgroup behind.
+#[derive(Debug)]
+#[must_use = "its process has to be collected: call into_program"]
+pub struct Starting {
+    report: OwnedFd,
+    names: Names,
+    known: Option<Result<(), StartError>>,
+    /// Closed by this process's death, however it comes: the child's sign to leave.
+    _gate_keeper: OwnedFd,
+    program: Program,
+}
+
+impl Starting {
+    /// The pid that the program has, or would have had.
+    pub fn pid(&self) -> u32 {
+        self.program.first_pid()
+    }
+
+    /// Whether the exec took place; `None` while that is not known. Never blocks.
+    pub fn outcome(&mut self) -> Option<Result<(), StartError>> {
+        if self.known.is_none() {
+            let mut bytes = [0_u8; Failure::SIZE];
+            self.known = match rustix::io::read(&self.report, &mut bytes) {
+                Ok(0) => Some(self.end_of_report()),
+                Ok(_) => Some(Err(Failure::decode(bytes).map_or_else(
+                    || StartError::new(Step::Fork, libc::EIO, b"".as_slice()),
+                    |failure| self.names.explain(failure),
+                ))),
+                Err(_) => None,
+            };
+        }
+        self.known.clone()
+    }
+
+    /// The end of the report is a successful exec, or a death before it (an OOM kill in a cgroup
+    /// that is too small for the child, a signal): the kernel's flag tells which.
+    fn end_of_report(&self) -> Result<(), StartError> {
+        let stat = Procfs::open(c"/proc").ok().and_then(|procfs| procfs.stat(self.pid()));
+        match stat {
+            Some(stat) if stat.never_executed() => {
+                Err(StartError::new(Step::Exec, libc::EINTR, self.names.program.as_slice()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The process: to be run after a success, to be ended after a failure or a cancelled start.
+    pub fn into_program(self) -> Program {
+        self.program
+    }
+}
+
+impl AsFd for Starting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+}

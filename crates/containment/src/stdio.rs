@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! Descriptors 0, 1 and 2 of the program, and our ends of them.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::pipe::{pipe_with, PipeFlags};
+
+use crate::specification::Stdio;
+use crate::sys::End;
+use crate::{Pipes, StartError, Step};
+
+/// How the three are called in errors.
+pub(crate) const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+/// The same open file at a number above 2, so that putting the three in place can't overwrite it.
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    Ok(fcntl_dupfd_cloexec(&fd, 3)?)
+}
+
+/// A pipe, read end first, both ends close-on-exec and above 2.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((above_stdio(reader)?, above_stdio(writer)?))
+}
+
+/// Makes one end non-blocking. The flag belongs to the open file, and the two ends of a pipe are
+/// different ones: the other end stays as it is.
+pub(crate) fn without_blocking(fd: &OwnedFd) -> io::Result<()> {
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+fn null(index: usize) -> io::Result<OwnedFd> {
+    let access = if index == 0 { OFlags::RDONLY } else { OFlags::WRONLY };
+    let fd = rustix::fs::open("/dev/null", access | OFlags::CLOEXEC, Mode::empty())?;
+    above_stdio(fd)
+}
+
+fn prepare_one(index: usize, wanted: Stdio) -> io::Result<(End, Option<OwnedFd>)> {
+    match wanted {
+        Stdio::Inherit => Ok((End::Inherited, None)),
+        Stdio::SameAsStdout => Ok((End::SameAsStdout, None)),
+        Stdio::Null => Ok((End::Owned(null(index)?), None)),
+        Stdio::Piped => {
+            let (reader, writer) = pipe()?;
+            let (theirs, ours) = if index == 0 { (reader, writer) } else { (writer, reader) };
+            without_blocking(&ours)?;
+            Ok((End::Owned(theirs), Some(ours)))
+        }
+    }
+}
+
+/// The program's three ends, and ours.
+pub(crate) fn prepare(wanted: &[Stdio; 3]) -> Result<([End; 3], Pipes), StartError> {
+    let [stdin, stdout, _] = wanted;
+    if [stdin, stdout].contains(&&Stdio::SameAsStdout) {
+        return Err(StartError::specification("only stderr can be the same as stdout"));
+    }
+    let prepare = |index: usize| {
+        let wanted = wanted.get(index).copied().unwrap_or_default();
+        prepare_one(index, wanted).map_err(|error| {
+            let name = NAMES.get(index).copied().unwrap_or_default();
+            StartError::new(Step::Stdio, error.raw_os_error().unwrap_or(0), name)
+        })
+    };
+    let (theirs_0, stdin) = prepare(0)?;
+    let (theirs_1, stdout) = prepare(1)?;
+    let (theirs_2, stderr) = prepare(2)?;
+    let ours = Pipes { stdin, stdout, stderr };
+    Ok(([theirs_0, theirs_1, theirs_2], ours))
+}

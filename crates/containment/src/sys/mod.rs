@@ -1,0 +1,14 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! The only unsafe code: system calls that rustix lacks, behind safe functions.
+
+mod child;
+mod process;
+mod signals;
+
+pub(crate) use child::{End, Failure, Limit, Plan, Point, Strings};
+pub(crate) use process::{
+    close_range_works, fork_into, kill_direct_child, kill_own_group, send_signal, wait_any, Death,
+};
+pub(crate) use signals::{block_only, default_disposition, ignore, pending, signal_descriptor};

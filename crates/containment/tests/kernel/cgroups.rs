@@ -1,0 +1,287 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! Real cgroups of version 1, below groups that each case makes and removes.
+
+use std::fs;
+
+use proton_stream_containment::cgroup::{Place, Request, Setting};
+use proton_stream_containment::{Level, Released, Specification, Step};
+
+use crate::guard::{mount_of, Group};
+use crate::host::{bytes, cases, eventually, is_alive, program, sh, Host};
+
+cases! {
+    Root settings_reach_their_own_controllers_and_the_program_runs_under_them;
+    Root a_refused_value_starts_nothing_and_leaves_nothing;
+    Root a_value_that_the_kernel_does_not_keep_starts_nothing;
+    Root paths_and_keys_that_lead_out_start_nothing;
+    Root a_path_is_made_and_removed_and_one_that_was_there_stays;
+    Root a_cpuset_can_be_entered;
+    Root groups_that_the_program_made_are_killed_and_removed;
+    Root a_group_is_released_only_when_it_is_empty;
+    Root an_oom_kill_is_told;
+    Root a_frozen_run_is_killed;
+    Root a_failed_exec_leaves_no_group;
+    Root two_runs_on_one_path_do_not_share_it;
+    Root another_user_is_held_as_well;
+}
+
+fn setting(controller: &str, file: &str, value: &str) -> Setting {
+    Setting { controller: controller.into(), file: file.into(), value: value.into() }
+}
+
+fn inside(
+    spec: Specification,
+    controllers: &[&str],
+    place: Place,
+    settings: Vec<Setting>,
+) -> Specification {
+    Specification {
+        cgroup: Request { controllers: bytes(controllers), place: Some(place), settings },
+        ..spec
+    }
+}
+
+/// Groups with one name in several hierarchies.
+struct Bases(Vec<std::path::PathBuf>, String);
+
+impl Bases {
+    fn new(controllers: &[&str]) -> Self {
+        let name = format!("proton_stream_test_{}_0", std::process::id());
+        let paths = controllers.iter().map(|controller| mount_of(controller).join(&name));
+        let paths: Vec<_> = paths.collect();
+        for path in &paths {
+            fs::create_dir(path).expect("a group of our own");
+        }
+        Self(paths, name)
+    }
+
+    fn place(&self) -> Place {
+        Place::Base(self.1.clone().into_bytes())
+    }
+
+    fn path(&self, below: &str) -> Place {
+        Place::Path(format!("{}/{below}", self.1).into_bytes())
+    }
+
+    fn groups(&self) -> Vec<String> {
+        let entries = self.0.iter().flat_map(|path| fs::read_dir(path).expect("the base"));
+        entries
+            .map(|entry| entry.expect("an entry"))
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.file_name().into_string().expect("text"))
+            .collect()
+    }
+}
+
+impl Drop for Bases {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Deepest first; a case that failed may have left some.
+            for _ in 0..3 {
+                for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+            eventually("the base can be removed", || {
+                fs::remove_dir(path).is_ok() || !path.exists()
+            });
+        }
+    }
+}
+
+fn settings_reach_their_own_controllers_and_the_program_runs_under_them() {
+    let bases = Bases::new(&["memory", "cpu"]);
+    let mut host = Host::new();
+    let spec = inside(
+        sh("cat /proc/self/cgroup; read line"),
+        &["memory", "cpu"],
+        bases.place(),
+        vec![
+            setting("memory", "memory.limit_in_bytes", "64M"),
+            setting("cpu", "cpu.cfs_period_us", "100000"),
+            setting("cpu", "cpu.cfs_quota_us", "50000"),
+        ],
+    );
+    let mut running = host.start(&spec);
+    assert_eq!(running.program.level(), Level::Cgroup);
+    let path = String::from_utf8(running.program.cgroup_path().to_vec()).expect("text");
+    assert!(path.starts_with(&format!("{}/proton-", bases.1)), "{path}");
+    let read = |controller: &str, file: &str| {
+        fs::read_to_string(mount_of(controller).join(&path).join(file)).expect("a value")
+    };
+    assert_eq!(read("memory", "memory.limit_in_bytes"), "67108864\n");
+    assert_eq!(read("cpu", "cpu.cfs_quota_us"), "50000\n");
+    let lines = running.lines(2).join("\n");
+    for controller in [":memory:", ":cpu:"] {
+        assert!(lines.contains(&format!("{controller}/{path}")), "{lines}");
+    }
+    host.end(&mut running.program);
+    assert_eq!(bases.groups(), Vec::<String>::new());
+}
+
+fn refused(place: &Bases, settings: Vec<Setting>) -> (Step, i32, String) {
+    let spec = inside(program("/bin/true", &[]), &["memory", "cpu"], place.place(), settings);
+    let error = Host::new().refused(&spec);
+    assert_eq!(place.groups(), Vec::<String>::new());
+    (error.step, error.errno, String::from_utf8(error.detail).expect("text"))
+}
+
+fn a_refused_value_starts_nothing_and_leaves_nothing() {
+    let bases = Bases::new(&["memory", "cpu"]);
+    let file = "memory.limit_in_bytes";
+    assert_eq!(
+        refused(&bases, vec![setting("memory", file, "garbage")]),
+        (Step::Cgroup, libc::EINVAL, file.into())
+    );
+    // In the second hierarchy: the first one's group has to go as well.
+    assert_eq!(
+        refused(&bases, vec![setting("cpu", "cpu.cfs_quota_us", "1")]),
+        (Step::Cgroup, libc::EINVAL, "cpu.cfs_quota_us".into())
+    );
+}
+
+fn a_value_that_the_kernel_does_not_keep_starts_nothing() {
+    let bases = Bases::new(&["memory", "cpu"]);
+    // The kernel raises it to 2 and says nothing.
+    assert_eq!(
+        refused(&bases, vec![setting("cpu", "cpu.shares", "1")]),
+        (Step::Cgroup, 0, "cpu.shares".into())
+    );
+}
+
+fn paths_and_keys_that_lead_out_start_nothing() {
+    let bases = Bases::new(&["memory", "cpu"]);
+    for file in ["../cpu.shares", "..", "/tmp/file", "proton/x"] {
+        let (step, errno, _) = refused(&bases, vec![setting("cpu", file, "5")]);
+        assert_eq!((step, errno), (Step::Cgroup, libc::EINVAL), "{file}");
+    }
+    let (step, errno, _) = refused(&bases, vec![setting("cpu", "no.such.file", "5")]);
+    assert_eq!((step, errno), (Step::Cgroup, libc::ENOENT));
+    for path in [format!("{}/../x", bases.1), "/tmp".into(), "..".into()] {
+        for place in [Place::Base(path.clone().into()), Place::Path(path.clone().into())] {
+            let spec = inside(program("/bin/true", &[]), &["cpu"], place, vec![]);
+            let error = Host::new().refused(&spec);
+            assert_eq!((error.step, error.errno), (Step::Cgroup, libc::EINVAL), "{path}");
+        }
+    }
+}
+
+fn a_path_is_made_and_removed_and_one_that_was_there_stays() {
+    let bases = Bases::new(&["cpu"]);
+    let mut host = Host::new();
+    let spec = inside(sh("read line"), &["cpu"], bases.path("made/deep"), vec![]);
+    let mut running = host.start(&spec);
+    assert_eq!(running.program.cgroup_path(), format!("{}/made/deep", bases.1).as_bytes());
+    assert_eq!(bases.groups(), ["made"]);
+    host.end(&mut running.program);
+    assert_eq!(bases.groups(), Vec::<String>::new());
+
+    fs::create_dir(bases.0[0].join("there")).expect("a group");
+    let mut running = host.start(&inside(sh("read line"), &["cpu"], bases.path("there"), vec![]));
+    host.end(&mut running.program);
+    assert_eq!(bases.groups(), ["there"]);
+}
+
+fn a_cpuset_can_be_entered() {
+    let bases = Bases::new(&["cpuset"]);
+    let mut host = Host::new();
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let top = fs::read(mount_of("cpuset").join(file)).expect("the root's");
+        fs::write(bases.0[0].join(file), top).expect("the base's");
+    }
+    let spec = inside(
+        sh("exit 3"),
+        &["cpuset"],
+        bases.place(),
+        vec![setting("cpuset", "cpuset.cpus", "0")],
+    );
+    let mut running = host.start(&spec);
+    host.end(&mut running.program);
+}
+
+fn groups_that_the_program_made_are_killed_and_removed() {
+    let bases = Bases::new(&["cpu", "pids"]);
+    let mut host = Host::new();
+    let cpu = mount_of("cpu");
+    let script = format!(
+        "own={}$(grep :cpu: /proc/self/cgroup | cut -d: -f3); mkdir -p $own/a/b; \
+         setsid sh -c 'echo 0 > '$own'/a/b/cgroup.procs; echo $$; exec sleep 60' & echo $$; wait",
+        cpu.display()
+    );
+    let mut running = host.start(&inside(sh(&script), &["cpu", "pids"], bases.place(), vec![]));
+    let pids = running.pids(2);
+    host.end(&mut running.program);
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    assert_eq!(bases.groups(), Vec::<String>::new());
+}
+
+fn a_group_is_released_only_when_it_is_empty() {
+    let bases = Bases::new(&["cpu"]);
+    let mut host = Host::new();
+    let mut running = host.start(&inside(sh("read line"), &["cpu"], bases.place(), vec![]));
+    assert!(!running.program.reap().alone);
+    assert_eq!(running.program.release(), Released::Retry);
+    host.end(&mut running.program);
+    assert_eq!(running.program.release(), Released::Done);
+}
+
+fn an_oom_kill_is_told() {
+    let bases = Bases::new(&["memory"]);
+    let mut host = Host::new();
+    let limit = || vec![setting("memory", "memory.limit_in_bytes", "32M")];
+    let spec = inside(program("tail", &["/dev/zero"]), &["memory"], bases.place(), limit());
+    let mut running = host.start(&spec);
+    host.wait(&mut running.program);
+    assert!(running.program.oom_killed());
+    host.end(&mut running.program);
+    let spec = inside(sh("kill -9 $$"), &["memory"], bases.place(), limit());
+    let mut running = host.start(&spec);
+    host.wait(&mut running.program);
+    assert!(!running.program.oom_killed());
+    host.end(&mut running.program);
+}
+
+fn a_frozen_run_is_killed() {
+    let bases = Bases::new(&["freezer"]);
+    let mut host = Host::new();
+    let mut running = host.start(&inside(sh("read line"), &["freezer"], bases.place(), vec![]));
+    let path = String::from_utf8(running.program.cgroup_path().to_vec()).expect("text");
+    let state = mount_of("freezer").join(path).join("freezer.state");
+    fs::write(&state, "FROZEN").expect("frozen");
+    eventually("it is frozen", || fs::read_to_string(&state).is_ok_and(|text| text == "FROZEN\n"));
+    host.end(&mut running.program);
+    assert_eq!(bases.groups(), Vec::<String>::new());
+}
+
+fn a_failed_exec_leaves_no_group() {
+    let bases = Bases::new(&["cpu", "memory"]);
+    let spec = inside(program("/nonexistent", &[]), &["cpu", "memory"], bases.place(), vec![]);
+    assert_eq!(Host::new().refused(&spec).errno, libc::ENOENT);
+    assert_eq!(bases.groups(), Vec::<String>::new());
+}
+
+fn two_runs_on_one_path_do_not_share_it() {
+    let bases = Bases::new(&["cpu"]);
+    let mut host = Host::new();
+    let spec = inside(sh("read line"), &["cpu"], bases.path("fixed"), vec![]);
+    let mut first = host.start(&spec);
+    let error = proton_stream_containment::start(&spec, None).expect_err("refused");
+    assert_eq!((error.step, error.errno), (Step::Cgroup, libc::EBUSY));
+    host.end(&mut first.program);
+    let mut second = host.start(&spec);
+    host.end(&mut second.program);
+    assert_eq!(bases.groups(), Vec::<String>::new());
+}
+
+fn another_user_is_held_as_well() {
+    let group = Group::new("cpu");
+    let mut host = Host::new();
+    let spec =
+        Specification { user: Some(b"nobody".to_vec()), ..sh("id -u; cat /proc/self/cgroup") };
+    let spec = inside(spec, &["cpu"], Place::Base(group.name().into()), vec![]);
+    let output = host.output(&spec);
+    assert!(output.starts_with("65534\n"), "{output}");
+    assert!(output.contains(&format!(":cpu:/{}/proton-", group.name())), "{output}");
+}

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! What is dangerous outside the guard: forks that fail, forks without end, signals for everybody.
+
+use std::fs;
+use std::process::Command;
+
+use proton_stream_containment::{start, Step};
+
+use crate::guard;
+use crate::host::{cases, eventually, is_alive, program, sh, Host};
+
+cases! {
+    Root the_guard_keeps_a_signal_for_everybody_inside;
+    Inside a_signal_for_everybody_kills_those_behind_the_guard;
+    Guarded a_fork_that_fails_is_an_error_and_signals_nobody;
+    Guarded a_chain_that_forks_faster_than_it_is_killed_ends;
+    Guarded a_bomb_of_processes_ends;
+}
+
+fn the_guard_keeps_a_signal_for_everybody_inside() {
+    let mut bystander = Command::new("sleep").arg("60").spawn().expect("a bystander");
+    let output = guard::run(&["--guarded", "a_signal_for_everybody_kills_those_behind_the_guard"]);
+    // The case is itself among everybody, so it doesn't come to its end.
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("the signal follows"), "{text}");
+    assert!(!text.contains("the signal had no effect"), "{text}");
+    assert!(bystander.try_wait().expect("our own child").is_none(), "the bystander lives");
+    bystander.kill().expect("our own child");
+    bystander.wait().expect("our own child");
+}
+
+fn a_signal_for_everybody_kills_those_behind_the_guard() {
+    guard::confirm();
+    println!("the signal follows");
+    // The shell's own builtin; it spares the shell and the namespace's first process.
+    let _ = Command::new("/bin/sh").args(["-c", "kill -9 -1"]).status();
+    println!("the signal had no effect");
+}
+
+fn a_fork_that_fails_is_an_error_and_signals_nobody() {
+    guard::confirm();
+    let mut bystander = Command::new("sleep").arg("60").spawn().expect("a bystander");
+    let limit = guard::group().join("pids.max");
+    let before = fs::read(&limit).expect("the limit");
+    let mut host = Host::new();
+    let mut other = host.start(&sh("read line"));
+    fs::write(&limit, "1").expect("the limit");
+    let error = start(&program("/bin/true", &[]), None).expect_err("no process can be made");
+    assert_eq!((error.step, error.errno), (Step::Fork, libc::EAGAIN));
+    fs::write(&limit, before).expect("the limit");
+    assert!(is_alive(other.program.pid().expect("it lives")));
+    assert!(bystander.try_wait().expect("our own child").is_none());
+    bystander.kill().expect("our own child");
+    host.end(&mut other.program);
+}
+
+/// What each generation checks first, without a fork of its own.
+fn check() -> String {
+    let end = guard::deadline(15);
+    format!("check() {{ read now rest < /proc/uptime; [ ${{now%.*}} -lt {end} ] || exit; }}; ")
+}
+
+fn a_chain_that_forks_faster_than_it_is_killed_ends() {
+    guard::confirm();
+    let mut host = Host::new();
+    for _ in 0..20 {
+        // A generation per process: it makes the next one, and goes.
+        let script = check() + "link() { check; link & exit; }; link";
+        let mut running = host.start(&sh(&script));
+        let mut deaths = 0;
+        eventually("it is many links long", || {
+            deaths += running.program.reap().deaths;
+            deaths > 30
+        });
+        host.end(&mut running.program);
+    }
+}
+
+fn a_bomb_of_processes_ends() {
+    guard::confirm();
+    let mut host = Host::new();
+    let current = guard::group().join("pids.current");
+    for _ in 0..10 {
+        let script =
+            check() + "bomb() { check; bomb & bomb & wait; }; trap '' TERM; bomb 2>/dev/null";
+        let mut running = host.start(&sh(&script));
+        eventually("it has gone off", || {
+            let count = fs::read_to_string(&current).expect("the count");
+            count.trim().parse::<u32>().expect("a number") > 40
+        });
+        assert!(host.end(&mut running.program) > 30);
+    }
+}

@@ -1,0 +1,459 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream do
+  @moduledoc """
+  Runs operating-system programs, streams what they say, and leaves nothing behind.
+
+  A program is started by `open/3`, for a process that wants messages as from a `Port`, or
+  by `start_link/5`, for a module that wants callbacks and a place under a supervisor.
+  Either way one Elixir process, the *session*, stands for one program, and a small helper
+  outside of the VM, the *guardian*, keeps that program and what it has started. Linux only.
+
+  ## Lifecycle
+
+      iex> {:ok, ps} = ProtonStream.open("cat", [])
+      iex> send(ps, {self(), {:command, "hello"}})
+      iex> receive do {^ps, {:data, data}} -> data end
+      "hello"
+      iex> send(ps, {self(), :close})
+      iex> receive do {^ps, :closed} -> Process.alive?(ps) end
+      false
+
+  `open/3` returns when the program runs. One that could not be started is an error there,
+  with the step and the system's own name for what was wrong:
+
+      iex> ProtonStream.open("no-such-program", [])
+      {:error, :enoent}
+      iex> ProtonStream.open("cat", [], cd: "/no/such/directory")
+      {:error, {:cd, :enoent}}
+
+  | error | what failed |
+  | --- | --- |
+  | `:enoent`, `:eacces`, `:enoexec`, `:e2big`, ... | executing the program |
+  | `{:cd, :enoent}` | entering the directory |
+  | `{:uid, {:unknown, name}}`, `{:uid, :eperm}` | the user; likewise `:gid` and `:groups` |
+  | `{:cgroup, path_or_file, :eacces}`, `{:cgroup, file, :refused}` | the cgroup; a refused value is one that the kernel did not keep |
+  | `{:fork, :eagain}`, `{:stdio, :emfile}`, `{:process, attribute, :eperm}` | the new process |
+  | `{:specification, sentence}` | what was asked for can't be done |
+  | `{:guardian, reason}` | the guardian: missing, of another version, dead |
+  | `:timeout` | all of it took longer than `:start_timeout` |
+
+  Options that can't be right raise `ArgumentError` before anything is started.
+
+  When the program ends by itself, all that it wrote is delivered first, however long that
+  takes its reader. What it left running is killed. Then its end is told, once:
+
+  | reason | |
+  | --- | --- |
+  | `:normal` | exit status 0, or it was closed |
+  | `{:exit_status, n}` | any other exit status |
+  | `{:signal, n}` | killed by signal n |
+  | `{:guardian, why}` | the guardian died, or could not be understood; the program is dead |
+  | `{:survivors, reason, os_pids}` | as `reason`, but these could not be killed in time |
+
+  ## Ownership
+
+  The process that calls `open/3` is the *owner*. The session is linked to it and obeys it
+  alone; messages of others change nothing.
+
+  | the owner sends | or calls | |
+  | --- | --- | --- |
+  | `{self(), {:command, iodata}}` | `command/2` | bytes for stdin |
+  | `{self(), :eof}` | `eof/1` | end of stdin, after all bytes before it |
+  | `{self(), {:signal, signal}}` | `signal/2` | a signal for the program |
+  | `{self(), {:signal, signal, :tree}}` | `signal/3` | a signal for it and its descendants |
+  | `{self(), {:connect, pid}}` | `connect/2` | another process becomes the owner |
+  | `{self(), :close}` | `close/1` | the end |
+
+  | the owner receives | |
+  | --- | --- |
+  | `{ps, {:data, binary}}` | stdout |
+  | `{ps, {:error, binary}}` | stderr |
+  | `{ps, :connected}` | the answer to `:connect` |
+  | `{ps, {:exit_status, n}}` | with `exit_status: true` |
+  | `{ps, {:exit_report, map}}` | with `exit_report: true` |
+  | `{:EXIT, ps, reason}` | if it traps exits and is still linked |
+  | `{ps, :closed}` | the answer to `:close`: program and session are gone |
+
+  An owner that does not trap exits hears nothing of the end, as with a `Port`; a monitor
+  sees `:normal`, or `{:shutdown, reason}`. An owner that does not read is not flooded: of
+  each stream it holds at most `:stdio_window` bytes, then the program has to wait. (An
+  owner on another node is not protected so.)
+
+  Every process that feeds a filter has to read as well: `cat` with a full pipe of output
+  takes no more input. `command/2` never waits, so this is enough:
+
+      iex> {:ok, ps} = ProtonStream.open("sort", [])
+      iex> :ok = ProtonStream.command(ps, ["pear\\n", "apple\\n"])
+      iex> :ok = ProtonStream.eof(ps)
+      iex> receive do {^ps, {:data, data}} -> data end
+      "apple\\npear\\n"
+
+  `write/3` waits until its bytes are in the program's pipe, and a process that waits does
+  not read. With it let one process write and another one read: `open/3` in the reader, and
+  `connect/2` is not needed when the writer asks the reader to `command/2` for it.
+
+  ## Termination
+
+  The program and all that it started are ended when the owner ends, for whatever reason,
+  when it closes, when the session is killed, and when the VM is, whether by `System.halt/1`
+  or by SIGKILL. Ending is SIGTERM first and, after `:delay_to_sigkill`, SIGKILL; a program
+  that was stopped is continued so that it can end. Unlinking a session does not change
+  that: it watches its owner by a monitor as well.
+
+  After a close nothing more is delivered, and what was not delivered is dropped.
+
+  ## Callback modules
+
+      defmodule Counter do
+        use GenServer
+        @behaviour ProtonStream
+
+        def start_link(path),
+          do: ProtonStream.start_link(__MODULE__, "tail", ["-f", path], :ok, name: __MODULE__)
+
+        @impl GenServer
+        def init(:ok), do: {:ok, 0}
+
+        @impl ProtonStream
+        def handle_stdout(data, bytes), do: {:noreply, bytes + byte_size(data)}
+
+        @impl GenServer
+        def handle_call(:bytes, _from, bytes), do: {:reply, bytes, bytes}
+      end
+
+  The module is a `GenServer` with up to three callbacks more. `c:GenServer.init/1` runs
+  first and may return all that it may return elsewhere; then the program is started, and a
+  start that fails is the error of `start_link/5`, with no further callback called. In
+  `init/1`, `command(self(), data)` queues input for the program that is about to start.
+
+  `c:handle_stdout/2` and `c:handle_stderr/2` get the output; without one, that stream is
+  thrown away. **The program waits while they run**: its output stays in the pipe until the
+  callback has returned. `c:handle_exit/2` gets the reason of the table above and names the
+  one with which the process stops. It is used as it is, so a `:transient` child is started
+  again after `{:exit_status, 1}`, and `GenServer` logs it; `{:shutdown, reason}` is the way
+  to be silent. Without the callback the process stops with the reason itself.
+
+  Any process may send the four requests `{pid, {:command, iodata}}`, `{pid, :eof}`,
+  `{pid, {:signal, signal}}` (or with `:tree`) and `{pid, :close}` of the table above. What
+  only looks like one, because it has no pid, no iodata or no known signal, goes to
+  `handle_info/2` like every other message. So does `{pid, {:connect, pid}}`: nobody owns
+  the stream of a callback module. Calls and messages with `:"$proton_stream"` as their
+  first element are the library's.
+
+  The session traps exits for its own sake. A module that has set `:trap_exit` itself in
+  `init/1` gets `{:EXIT, pid, reason}` in `handle_info/2`. One that has not ends, without
+  `terminate/2`, with the reason of a linked process that ended abnormally. A timeout that a
+  callback has set is not ended by the library's own messages. `terminate/2` runs while the
+  program still does, also when a supervisor ends a module that does not trap exits; then
+  the program is ended and waited for.
+
+  ## cgroups
+
+  `:cgroup_controllers` with `:cgroup_base` (a new group for each run, removed afterwards) or
+  `:cgroup_path` (a group of your own) runs the program in a cgroup, which finds whatever it
+  started, and `:cgroup_sets` limits it:
+
+      ProtonStream.open("hungry", [],
+        cgroup_controllers: ["memory"],
+        cgroup_base: "mine",
+        cgroup_sets: [{"memory", "memory.limit_in_bytes", "268435456"}]
+      )
+
+  `info/1` tells which level of containment a program has.
+  """
+
+  alias ProtonStream.Herald
+  alias ProtonStream.Options
+  alias ProtonStream.Run
+  alias ProtonStream.Session
+  alias ProtonStream.Signal
+
+  @typedoc """
+  What `:sys.get_state/1` and a status report show of a session.
+
+  `owner` is the session itself where it has a callback module, and `state` is that
+  module's state. `port` is nil once the program has ended.
+  """
+  @type t() :: %ProtonStream{
+          args: [binary()],
+          buffer: binary(),
+          cgroup_path: binary() | nil,
+          command: binary(),
+          owner: pid(),
+          port: port() | nil,
+          state: term()
+        }
+
+  @enforce_keys [:command, :args, :owner]
+  defstruct [:command, :args, :owner, :port, :cgroup_path, :state, buffer: ""]
+
+  @typedoc "A session: its pid, or the name that it is registered under."
+  @type server() :: GenServer.server()
+
+  @typedoc "A signal by name (`:sigterm` or `:term`) or by number."
+  @type signal() :: atom() | 1..64
+
+  @doc """
+  Called with what the program wrote to stdout, as it comes: chunks are not lines.
+
+  While it runs the program's output has to wait.
+  """
+  @callback handle_stdout(data :: binary(), state :: term()) ::
+              {:noreply, new_state :: term()}
+              | {:noreply, new_state :: term(), timeout() | :hibernate | {:continue, term()}}
+              | {:stop, reason :: term(), new_state :: term()}
+
+  @doc "As `c:handle_stdout/2`, for stderr."
+  @callback handle_stderr(data :: binary(), state :: term()) ::
+              {:noreply, new_state :: term()}
+              | {:noreply, new_state :: term(), timeout() | :hibernate | {:continue, term()}}
+              | {:stop, reason :: term(), new_state :: term()}
+
+  @doc """
+  Called once, when the program is dead and all of its output was given to the callbacks.
+
+  `info(self())` has the report of the end under `:exit`.
+  """
+  @callback handle_exit(reason :: term(), state :: term()) ::
+              {:stop, reason :: term(), new_state :: term()}
+
+  @optional_callbacks handle_stdout: 2, handle_stderr: 2, handle_exit: 2
+
+  @doc """
+  Starts a program whose owner is the calling process.
+
+  The command is a path if it has a `/` in it, else it is looked up in the `PATH` that the
+  program will see. No shell is involved. The program sees the VM's environment and working
+  directory as they are now, byte for byte.
+
+  On an error the caller is unharmed, whether it traps exits or not, and gets no message.
+
+  ## Options
+
+  #{Options.docs(:stream)}
+  ## Examples
+
+      iex> {:ok, ps} = ProtonStream.open("sh", ["-c", "echo $GREETING; exit 3"],
+      ...>   env: %{"GREETING" => "hi"}, exit_status: true)
+      iex> receive do {^ps, {:data, data}} -> data end
+      "hi\\n"
+      iex> receive do {^ps, {:exit_status, status}} -> status end
+      3
+  """
+  @spec open(binary(), [binary()], keyword()) :: GenServer.on_start()
+  def open(command, args, opts \\ []) do
+    :stream |> Options.validate(command, args, opts) |> Session.start(self())
+  end
+
+  @doc """
+  Starts a program and a linked process in which `module` handles what it says.
+
+  See "Callback modules" above. `init_arg` goes to `init/1`.
+
+  ## Options
+
+  #{Options.docs(:worker)}
+  """
+  @spec start_link(module(), binary(), [binary()], term(), keyword()) :: GenServer.on_start()
+  def start_link(module, command, args, init_arg, opts \\ []) when is_atom(module) do
+    options = Options.validate(:worker, command, args, opts)
+    Session.start_link(module, init_arg, options)
+  end
+
+  @doc """
+  A child specification, for a program that needs no `start_link` of its own.
+
+      {ProtonStream, module: Counter, command: "tail", args: ["-f", path], init_arg: :ok}
+
+  `:module` and `:command` must be there; `:args` is `[]` and `:init_arg` nil by default.
+  `:id` (else the `:name`, else the module), `:restart` and `:shutdown` are the
+  supervisor's; the others are options of `start_link/5`. The default shutdown leaves the
+  program its `:delay_to_sigkill`.
+
+      iex> ProtonStream.child_spec(module: Counter, command: "sleep", args: ["1"]).shutdown
+      6500
+  """
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(opts) when is_list(opts) do
+    {own, opts} = Keyword.split(opts, [:module, :command, :args, :init_arg])
+    {supervisor, opts} = Keyword.split(opts, [:id, :restart, :shutdown])
+
+    for key <- [:module, :command], not Keyword.has_key?(own, key) do
+      raise ArgumentError, "a child specification of ProtonStream needs #{inspect(key)}"
+    end
+
+    args = Keyword.get(own, :args, [])
+    options = Options.validate(:worker, own[:command], args, opts)
+
+    %{
+      id: Map.get(options, :name, own[:module]),
+      start: {__MODULE__, :start_link, [own[:module], own[:command], args, own[:init_arg], opts]},
+      type: :worker,
+      modules: [own[:module]],
+      shutdown: Session.shutdown(options)
+    }
+    |> Map.merge(Map.new(supervisor))
+  end
+
+  @doc """
+  Sends bytes to the program's stdin; the same as `send(ps, {self(), {:command, data}})`.
+
+  Never waits. Bytes that the program does not take yet are queued in the session; those
+  after `eof/1`, or for a program that has closed its stdin or is gone, are dropped. Raises
+  `ArgumentError` when `data` is not iodata.
+  """
+  @spec command(server(), iodata()) :: :ok
+  def command(ps, data) do
+    iodata!(data)
+    tell(ps, {self(), {:command, data}})
+  end
+
+  @doc """
+  Sends bytes to the program's stdin and waits until they are in its pipe.
+
+    * `{:error, :epipe}` - the program has closed its stdin
+    * `{:error, :closed}` - the program, or the session, is gone
+    * `{:error, :eof}` - stdin was ended with `eof/1` before
+    * `{:error, :not_owner}` - the caller is not the owner
+    * `{:error, :timeout}` - the bytes are still queued, and will still be written
+
+  Not to be called on `self()` in a callback, which would wait for itself: it raises.
+  """
+  @spec write(server(), iodata(), timeout()) ::
+          :ok | {:error, :epipe | :closed | :eof | :not_owner | :timeout}
+  def write(ps, data, timeout \\ 5_000) do
+    iodata!(data)
+
+    case GenServer.whereis(ps) do
+      nil ->
+        {:error, :closed}
+
+      pid when pid == self() ->
+        raise ArgumentError,
+              "write/3 on self() would wait for the process that calls it; use command/2"
+
+      server ->
+        Session.write(server, data, timeout)
+    end
+  end
+
+  @doc """
+  Ends the program's stdin after all bytes sent before; the same as
+  `send(ps, {self(), :eof})`. Its output goes on.
+  """
+  @spec eof(server()) :: :ok
+  def eof(ps), do: tell(ps, {self(), :eof})
+
+  @doc """
+  Sends the program a signal; the same as `send(ps, {self(), {:signal, signal}})`.
+
+  With `scope: :tree` its descendants get it too. A program that is gone gets nothing.
+  Raises `ArgumentError` when there is no such signal.
+
+      iex> {:ok, ps} = ProtonStream.open("sleep", ["100"], exit_status: true)
+      iex> ProtonStream.signal(ps, :sigusr1)
+      iex> receive do {^ps, {:exit_status, status}} -> status - 128 end
+      10
+  """
+  @spec signal(server(), signal(), scope: :program | :tree) :: :ok
+  def signal(ps, signal, opts \\ []) do
+    Signal.number!(signal)
+
+    case opts do
+      [] -> tell(ps, {self(), {:signal, signal}})
+      [scope: :program] -> tell(ps, {self(), {:signal, signal}})
+      [scope: :tree] -> tell(ps, {self(), {:signal, signal, :tree}})
+      _ -> raise ArgumentError, "allowed is scope: :program or :tree, got: #{inspect(opts)}"
+    end
+  end
+
+  @doc """
+  Ends the program; the same as `send(ps, {self(), :close})`.
+
+  The caller, who has to be the owner, gets `{ps, :closed}` when the program is dead, its
+  cgroup removed and the session gone: one for each call. If the session has already gone,
+  this function answers for it. (A message sent by hand to a session that is gone is lost,
+  as any message to a dead process is.)
+  """
+  @spec close(server()) :: :ok
+  def close(ps) do
+    case GenServer.whereis(ps) do
+      nil ->
+        send(self(), {ps, :closed})
+
+      server ->
+        witness = Herald.witness(server, self())
+        send(server, {:"$proton_stream", :close, self(), witness})
+    end
+
+    :ok
+  end
+
+  @doc """
+  Makes `pid` the owner; the same as `send(ps, {self(), {:connect, pid}})`.
+
+  The owner until now gets `{ps, :connected}` and is unlinked, unlike with a `Port`: whoever
+  does not get the output should not get the exit. What it was sent before is its own; all
+  that follows goes to `pid`, which is linked, without a byte or the end being lost or told
+  twice. Connecting the owner itself changes nothing but is answered. A `pid` that is dead
+  is an owner that has died: the program is ended.
+
+  In a callback module there is no owner; the message goes to `handle_info/2`.
+  """
+  @spec connect(server(), pid()) :: :ok
+  def connect(ps, pid) when is_pid(pid), do: tell(ps, {self(), {:connect, pid}})
+
+  @doc """
+  The program's process id in the operating system, or nil once it has ended.
+
+  Like a `GenServer.call/2` it exits when a callback keeps the session from answering for
+  five seconds.
+  """
+  @spec os_pid(server()) :: non_neg_integer() | nil
+  def os_pid(ps), do: ask(ps, :os_pid, & &1.os_pid)
+
+  @doc """
+  What is known of a running program, or nil when the session is gone.
+
+    * `:os_pid` - as `os_pid/1`
+    * `:level` - how it is contained: `:tree`, `:cgroup` or `:pid_namespace`
+    * `:cgroup` - path of its cgroup, or nil
+    * `:transport` - how the guardian is reached: `:port`
+    * `:window` - bytes of each stream that the owner may hold unread
+    * `:bytes` - how many were read from `:stdout` and `:stderr`, and are in the pipe of
+      `:stdin`
+    * `:queued` - bytes for stdin that the program does not take yet
+    * `:held` - bytes of `:stdout` and `:stderr` that wait in the session for the owner
+    * `:exit` - nil while the program runs, then the map of `{ps, {:exit_report, map}}`:
+      `:reason`, `:core_dumped`, `:oom_killed`, `:survivors`, `:bytes` and `:rusage`
+      (`:user_time` and `:system_time` in microseconds, `:max_rss` in KiB)
+  """
+  @spec info(server()) :: map() | nil
+  def info(ps), do: ask(ps, :info, &Run.info/1)
+
+  # In a callback there is nobody else to answer.
+  defp ask(ps, request, answer) do
+    case GenServer.whereis(ps) do
+      nil -> nil
+      pid when pid == self() -> if run = Run.get(), do: answer.(run)
+      server -> Session.ask(server, request, nil)
+    end
+  end
+
+  # As `send/2`, but a name that nobody has is a dead process, not an error.
+  defp tell(ps, message) do
+    if server = GenServer.whereis(ps), do: send(server, message)
+    :ok
+  end
+
+  defp iodata!(data) do
+    IO.iodata_length(data)
+  rescue
+    ArgumentError ->
+      reraise ArgumentError,
+              [message: "stdin takes iodata, got: #{inspect(data)}"],
+              __STACKTRACE__
+  end
+end

@@ -1,0 +1,350 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Callbacks do
+  @moduledoc false
+
+  # Delivery to a callback module, which is a GenServer in all but name: the session calls
+  # it as `:gen_server` would. Three things need care, because the session shares a process
+  # with it. The session traps exits, which the module may not have asked for. Messages of
+  # the library must not end a timeout that the module has set, so timeouts are timers here.
+  # And what merely looks like a request of the library is the module's.
+
+  @behaviour ProtonStream.Delivery
+
+  require Logger
+
+  alias ProtonStream.Herald
+  alias ProtonStream.Run
+  alias ProtonStream.Signal
+
+  @enforce_keys [:module, :traps?]
+  defstruct [:module, :traps?, :timer]
+
+  @type start ::
+          (state :: term(), traps? :: boolean() -> {:ok, ProtonStream.t()} | {:stop, term()})
+
+  @doc "Runs the module's `init/1`, and where it wants a process, `start` for the program."
+  @spec init(module(), term(), start()) :: tuple() | :ignore
+  def init(module, init_arg, start) do
+    case caught(module, :init, [init_arg]) do
+      {:ok, state} ->
+        started(state, nil, start)
+
+      {:ok, state, extra} = other ->
+        if extra?(extra), do: started(state, extra, start), else: bad(other)
+
+      :ignore ->
+        :ignore
+
+      {:stop, reason} ->
+        {:stop, reason}
+
+      # Since OTP 26; before, the VM calls it a bad return value itself.
+      {:error, reason} ->
+        {:error, reason}
+
+      other ->
+        bad(other)
+    end
+  end
+
+  defp started(state, extra, start) do
+    traps? = Process.flag(:trap_exit, true)
+
+    with {:ok, ps} <- start.(state, traps?) do
+      case arm(extra) do
+        nil -> {:ok, ps}
+        extra -> {:ok, ps, extra}
+      end
+    end
+  end
+
+  defp bad(value), do: {:stop, {:bad_return_value, value}}
+
+  @spec new(module(), boolean()) :: struct()
+  def new(module, traps?), do: %__MODULE__{module: module, traps?: traps?}
+
+  @doc "The process that started this one."
+  @spec parent() :: pid() | nil
+  def parent do
+    case Process.get(:"$ancestors") do
+      [pid | _] when is_pid(pid) -> pid
+      [name | _] when is_atom(name) -> Process.whereis(name)
+      _ -> nil
+    end
+  end
+
+  @impl true
+  def output(stream, bytes, run, ps) do
+    reply =
+      case if(stream == :stdout, do: :handle_stdout, else: :handle_stderr) |> exported(run, 2) do
+        nil -> stored(run, ps)
+        callback -> run |> invoke(callback, [bytes, ps.state]) |> reply(ps)
+      end
+
+    # Only now: a callback that takes long holds up the program, not the memory.
+    Run.put(Run.handed_on(Run.get(), stream, byte_size(bytes)))
+    reply
+  end
+
+  @impl true
+  def ended(run, ps) do
+    case exported(:handle_exit, run, 2) do
+      nil ->
+        Run.put(run)
+        {:stop, run.reason, ps}
+
+      callback ->
+        case invoke(run, callback, [run.reason, ps.state]) do
+          {:stop, reason, state} -> {:stop, reason, %{ps | state: state}}
+          other -> {:stop, {:bad_return_value, other}, ps}
+        end
+    end
+  end
+
+  @impl true
+  def message({pid, {:command, data}} = message, run, ps) when is_pid(pid) do
+    if iodata?(data) do
+      case Run.push(run, data) do
+        {:ok, run} -> stored(run, ps)
+        {:error, _} -> {:noreply, ps}
+      end
+    else
+      info(message, run, ps)
+    end
+  end
+
+  def message({pid, :eof}, run, ps) when is_pid(pid), do: stored(Run.eof(run), ps)
+
+  def message({pid, {:signal, signal}} = message, run, ps) when is_pid(pid),
+    do: signal(signal, :program, message, run, ps)
+
+  def message({pid, {:signal, signal, :tree}} = message, run, ps) when is_pid(pid),
+    do: signal(signal, :tree, message, run, ps)
+
+  def message({pid, :close}, run, ps) when is_pid(pid),
+    do: run |> closed(pid) |> Run.close(:normal) |> stored(ps)
+
+  def message({:"$proton_stream", :close, pid, witness}, run, ps) do
+    Herald.seen(witness)
+    message({pid, :close}, run, ps)
+  end
+
+  def message({:timeout, timer, :callback}, %{delivery: %{timer: timer}} = run, ps),
+    do: info(:timeout, run, ps)
+
+  def message({:EXIT, _pid, reason} = message, run, ps) do
+    cond do
+      run.delivery.traps? -> info(message, run, ps)
+      reason == :normal -> {:noreply, ps}
+      true -> die(reason, run)
+    end
+  end
+
+  def message(message, run, ps), do: info(message, run, ps)
+
+  defp signal(signal, scope, message, run, ps) do
+    case Signal.number(signal) do
+      {:ok, number} ->
+        Run.signal(run, number, scope)
+        {:noreply, ps}
+
+      :error ->
+        info(message, run, ps)
+    end
+  end
+
+  defp info(message, run, ps) do
+    case exported(:handle_info, run, 2) do
+      nil ->
+        Logger.error(
+          "#{inspect(run.delivery.module)} #{inspect(self())} received unexpected message: " <>
+            inspect(message)
+        )
+
+        {:noreply, ps}
+
+      callback ->
+        run |> invoke(callback, [message, ps.state]) |> reply(ps)
+    end
+  end
+
+  @impl true
+  def call(request, from, run, ps) do
+    callback = exported(:handle_call, run, 3) || missing("call", :handle_call, 3, run)
+
+    case invoke(run, callback, [request, from, ps.state]) do
+      {:reply, reply, state} ->
+        {:reply, reply, %{ps | state: state}}
+
+      {:reply, reply, state, extra} = other ->
+        case extra(extra, other, %{ps | state: state}) do
+          {:noreply, ps} -> {:reply, reply, ps}
+          {:noreply, ps, extra} -> {:reply, reply, ps, extra}
+          stop -> stop
+        end
+
+      {:stop, reason, reply, state} ->
+        {:stop, reason, reply, %{ps | state: state}}
+
+      other ->
+        reply(other, ps)
+    end
+  end
+
+  @impl true
+  def cast(request, run, ps) do
+    callback = exported(:handle_cast, run, 2) || missing("cast", :handle_cast, 2, run)
+    run |> invoke(callback, [request, ps.state]) |> reply(ps)
+  end
+
+  @doc "The module's `handle_continue/2`."
+  @spec continue(term(), Run.t(), ProtonStream.t()) :: ProtonStream.Delivery.reply()
+  def continue(term, run, ps),
+    do: run |> invoke(:handle_continue, [term, ps.state]) |> reply(ps)
+
+  @impl true
+  def writer?(_pid, _ps), do: true
+
+  @impl true
+  def held(_run), do: %{stdout: 0, stderr: 0}
+
+  @impl true
+  def terminate(reason, run, ps) do
+    if callback = exported(:terminate, run, 2),
+      do: apply(run.delivery.module, callback, [reason, ps.state])
+  after
+    late_closes(Run.shut(Run.get(), reason))
+  end
+
+  @spec code_change(term(), Run.t(), ProtonStream.t(), term()) :: {:ok, ProtonStream.t()} | term()
+  def code_change(vsn, run, ps, extra) do
+    case exported(:code_change, run, 3) do
+      nil ->
+        {:ok, ps}
+
+      callback ->
+        with {:ok, state} <- apply(run.delivery.module, callback, [vsn, ps.state, extra]),
+             do: {:ok, %{ps | state: state}}
+    end
+  end
+
+  @doc "Lets the module format its own state inside of a `:gen_server` status."
+  @spec format_status(Run.t(), map()) :: map()
+  def format_status(run, %{state: ps} = status) do
+    module = run.delivery.module
+
+    cond do
+      function_exported?(module, :format_status, 1) ->
+        formatted = module.format_status(%{status | state: ps.state})
+        %{formatted | state: %{ps | state: formatted.state}}
+
+      function_exported?(module, :format_status, 2) ->
+        # Only the end of a process has a reason.
+        option = if Map.has_key?(status, :reason), do: :terminate, else: :normal
+        %{status | state: %{ps | state: module.format_status(option, [[], ps.state])}}
+
+      true ->
+        status
+    end
+  end
+
+  # As a process that does not trap exits ends: without terminate/2 and without a report.
+  # But not before the program is dead.
+  @spec die(term(), Run.t()) :: no_return()
+  defp die(reason, run) do
+    late_closes(Run.shut(run, reason))
+    Run.erase()
+    Process.flag(:trap_exit, false)
+    Process.exit(self(), reason)
+    exit(reason)
+  end
+
+  defp late_closes(run) do
+    receive do
+      {pid, :close} when is_pid(pid) ->
+        late_closes(closed(run, pid))
+
+      {:"$proton_stream", :close, pid, witness} ->
+        Herald.seen(witness)
+        late_closes(closed(run, pid))
+    after
+      0 -> :ok
+    end
+  end
+
+  defp closed(run, pid) do
+    herald = run.herald || Herald.start()
+    Herald.closed(herald, pid)
+    %{run | herald: herald}
+  end
+
+  # A callback ends the timeout that the one before it set.
+  defp invoke(%Run{delivery: delivery} = run, callback, args) do
+    if delivery.timer, do: :erlang.cancel_timer(delivery.timer, async: true, info: false)
+    Run.put(%{run | delivery: %{delivery | timer: nil}})
+    caught(delivery.module, callback, args)
+  end
+
+  # `:gen_server` takes what a callback throws for its return value.
+  defp caught(module, callback, args) do
+    apply(module, callback, args)
+  catch
+    value -> value
+  end
+
+  defp reply({:noreply, state}, ps), do: {:noreply, %{ps | state: state}}
+
+  defp reply({:noreply, state, extra} = other, ps),
+    do: extra(extra, other, %{ps | state: state})
+
+  defp reply({:stop, reason, state}, ps), do: {:stop, reason, %{ps | state: state}}
+  defp reply(other, ps), do: {:stop, {:bad_return_value, other}, ps}
+
+  defp extra(extra, other, ps) do
+    if extra?(extra) do
+      case arm(extra) do
+        nil -> {:noreply, ps}
+        extra -> {:noreply, ps, extra}
+      end
+    else
+      {:stop, {:bad_return_value, other}, ps}
+    end
+  end
+
+  defp extra?(extra) when extra in [:infinity, :hibernate], do: true
+  defp extra?({:continue, _}), do: true
+  defp extra?(extra), do: is_integer(extra) and extra >= 0
+
+  # What is left for `:gen_server` to do.
+  defp arm(timeout) when is_integer(timeout) do
+    run = Run.get()
+    timer = :erlang.start_timer(timeout, self(), :callback)
+    Run.put(%{run | delivery: %{run.delivery | timer: timer}})
+    nil
+  end
+
+  defp arm(:infinity), do: nil
+  defp arm(extra), do: extra
+
+  defp exported(callback, run, arity) do
+    if function_exported?(run.delivery.module, callback, arity), do: callback
+  end
+
+  defp missing(kind, callback, arity, run) do
+    raise "attempted to #{kind} #{inspect(run.delivery.module)} #{inspect(self())} but it has " <>
+            "no #{callback}/#{arity}"
+  end
+
+  defp iodata?(data) do
+    IO.iodata_length(data) >= 0
+  rescue
+    ArgumentError -> false
+  end
+
+  defp stored(run, ps) do
+    Run.put(run)
+    {:noreply, ps}
+  end
+end

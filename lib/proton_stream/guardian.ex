@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Guardian do
+  @moduledoc false
+
+  # One guardian, reached over a port. The session knows only what is here: frames go in,
+  # `event/2` tells which of its messages are frames or the end. Another transport is
+  # another module with these functions.
+
+  @enforce_keys [:port]
+  defstruct [:port]
+
+  @type t :: %__MODULE__{port: port()}
+  @type why ::
+          {:signal, pos_integer()} | {:exit_status, non_neg_integer()} | :epipe | atom()
+  @type event :: {:frame, binary()} | {:closed, why()}
+  @type watch :: {:monitor, reference()} | {:parent, pid() | nil} | nil
+
+  # Without these a port that has 8 KB queued suspends the process that writes to it, or
+  # refuses, and says nothing when it has room again. What may be queued is bounded by
+  # stdin's credit, and the guardian reads in every state, so there is nothing to limit.
+  @never_busy [busy_limits_port: :disabled, busy_limits_msgq: :disabled]
+
+  @doc "Starts a guardian."
+  @spec open(keyword()) :: {:ok, t()} | {:error, term()}
+  def open(options \\ []) do
+    with {:ok, path} <- executable() do
+      try do
+        parallelism = [parallelism: Keyword.get(options, :parallelism, false)]
+        options = [:binary, :exit_status, :hide, packet: 4, args: ["session"]] ++ parallelism
+        {:ok, %__MODULE__{port: Port.open({:spawn_executable, path}, options ++ @never_busy)}}
+      rescue
+        error in ErlangError -> {:error, error.original}
+        ArgumentError -> {:error, :einval}
+        SystemLimitError -> {:error, :system_limit}
+      end
+    end
+  end
+
+  @doc "Sends type and body of a frame. Never waits; a guardian that is gone is an event."
+  @spec send(t(), iodata()) :: :ok
+  def send(%__MODULE__{port: port}, frame) do
+    :erlang.port_command(port, frame, [:nosuspend])
+    :ok
+  rescue
+    ArgumentError -> :ok
+  end
+
+  @doc "What a message means, or nil when it is not from this guardian."
+  @spec event(t(), term()) :: event() | nil
+  def event(%__MODULE__{port: port}, {port, {:data, frame}}), do: {:frame, frame}
+  def event(%__MODULE__{port: port}, {port, {:exit_status, n}}), do: {:closed, why(n)}
+  def event(%__MODULE__{port: port}, {:EXIT, port, reason}), do: {:closed, reason}
+  def event(_guardian, _message), do: nil
+
+  @doc """
+  Waits for the next event until a deadline (`deadline/1`), or until the process that is
+  watched, by a monitor or as the parent of a process that traps exits, has ended.
+  """
+  @spec await(t(), integer() | :infinity, watch()) :: event() | :timeout | {:ended, term()}
+  def await(%__MODULE__{port: port}, deadline, watch \\ nil) do
+    {monitor, parent} =
+      case watch do
+        {:monitor, monitor} -> {monitor, nil}
+        {:parent, parent} -> {nil, parent}
+        nil -> {nil, nil}
+      end
+
+    receive do
+      {^port, {:data, frame}} -> {:frame, frame}
+      {^port, {:exit_status, status}} -> {:closed, why(status)}
+      {:EXIT, ^port, reason} -> {:closed, reason}
+      {:DOWN, ^monitor, _, _, reason} -> {:ended, reason}
+      {:EXIT, ^parent, reason} -> {:ended, reason}
+    after
+      left(deadline) -> :timeout
+    end
+  end
+
+  @doc """
+  Lets go of the guardian, which ends whatever still runs. No event follows.
+
+  The port is killed, not closed: closing would wait until a guardian that was stopped
+  has read what is queued for it.
+  """
+  @spec close(t()) :: :ok
+  def close(%__MODULE__{port: port}) do
+    Process.exit(port, :kill)
+    # An exit is only sent; what asks the port comes back when it is carried out.
+    Port.info(port, :id)
+    Process.unlink(port)
+    flush(port)
+  end
+
+  @spec deadline(timeout()) :: integer() | :infinity
+  def deadline(:infinity), do: :infinity
+  def deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
+
+  @spec left(integer() | :infinity) :: timeout()
+  def left(:infinity), do: :infinity
+  def left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  defp flush(port) do
+    receive do
+      {^port, _} -> flush(port)
+      {:EXIT, ^port, _} -> flush(port)
+    after
+      0 -> :ok
+    end
+  end
+
+  # A port has no other way to tell of a signal than as a shell does; a guardian itself
+  # never exits with more than 128.
+  defp why(status) when status > 128, do: {:signal, status - 128}
+  defp why(status), do: {:exit_status, status}
+
+  # The code server is asked once: it is one process for the whole VM.
+  defp executable do
+    case System.get_env("PROTON_GUARDIAN", "") do
+      "" ->
+        case :persistent_term.get(__MODULE__, nil) do
+          nil -> installed()
+          path -> {:ok, path}
+        end
+
+      path ->
+        {:ok, path}
+    end
+  end
+
+  defp installed do
+    case :code.priv_dir(:proton_stream) do
+      {:error, :bad_name} ->
+        {:error, "proton_stream is not in the code path, so its guardian can't be found"}
+
+      priv ->
+        path = Path.join(List.to_string(priv), "proton-guardian")
+
+        cond do
+          File.regular?(path) ->
+            :persistent_term.put(__MODULE__, path)
+            {:ok, path}
+
+          in_archive?(path) ->
+            {:error,
+             "proton_stream runs from an escript, which can't carry an executable file; " <>
+               "use a release, or name a guardian in PROTON_GUARDIAN"}
+
+          true ->
+            {:error, :enoent}
+        end
+    end
+  end
+
+  # Inside of an escript a path goes on below a regular file.
+  defp in_archive?(path) do
+    parent = Path.dirname(path)
+
+    cond do
+      parent == path -> false
+      File.regular?(parent) -> true
+      true -> in_archive?(parent)
+    end
+  end
+end

@@ -1,0 +1,272 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Session do
+  @moduledoc false
+
+  # One program, seen from the VM. The GenServer's state is the `%ProtonStream{}` that
+  # users see; what the session needs for itself is a `ProtonStream.Run`.
+  #
+  # It never blocks while its program runs: not on the port, whose queue stdin's credit
+  # bounds, and not on the owner, into whose mailbox others look.
+
+  use GenServer
+
+  alias ProtonStream.Callbacks
+  alias ProtonStream.Frame
+  alias ProtonStream.Guardian
+  alias ProtonStream.Messages
+  alias ProtonStream.Run
+  alias ProtonStream.Start
+  alias ProtonStream.Stdin
+
+  # What a call of the library's own looks like, so that it isn't taken for a user's.
+  @tag :"$proton_stream"
+
+  # An open/3 session that has been idle for this long gives its memory back.
+  @hibernate_after 1_000
+
+  @spec start(ProtonStream.Options.t(), pid()) :: GenServer.on_start()
+  def start(options, owner) do
+    case GenServer.start(__MODULE__, {:stream, options, owner}, hibernate_after: @hibernate_after) do
+      {:error, {:shutdown, reason}} -> {:error, reason}
+      other -> other
+    end
+  end
+
+  @spec start_link(module(), term(), ProtonStream.Options.t()) :: GenServer.on_start()
+  def start_link(module, init_arg, options) do
+    {name, options} = Map.pop(options, :name)
+    server = if name, do: [name: name], else: []
+    GenServer.start_link(__MODULE__, {:worker, module, init_arg, options}, server)
+  end
+
+  @doc "Milliseconds that a supervisor should leave a session for its end."
+  @spec shutdown(ProtonStream.Options.t()) :: pos_integer()
+  def shutdown(options), do: Start.kill_delay(options) + Run.slack() + 1_000
+
+  @doc "Asks a session something; `default` when there is none."
+  @spec ask(GenServer.server(), :os_pid | :info, term()) :: term()
+  def ask(ps, request, default) do
+    GenServer.call(ps, {@tag, request})
+  catch
+    # A session that is there and too busy is the caller's to know.
+    :exit, {:timeout, _} = reason -> exit(reason)
+    :exit, _ -> default
+  end
+
+  @spec write(GenServer.server(), iodata(), timeout()) :: :ok | {:error, atom()}
+  def write(ps, data, timeout) do
+    GenServer.call(ps, {@tag, {:write, data}}, timeout)
+  catch
+    :exit, {:timeout, _} -> {:error, :timeout}
+    :exit, _ -> {:error, :closed}
+  end
+
+  @impl GenServer
+  def init({:stream, options, owner}) do
+    Process.flag(:trap_exit, true)
+    monitor = Process.monitor(owner)
+    window = Messages.window(options)
+    credit = Messages.credit(window)
+
+    case Start.start(options, credit, {:monitor, monitor}) do
+      {:ok, guardian, started} ->
+        Process.link(owner)
+        delivery = Messages.new(options, monitor)
+        run = run(guardian, started, options, credit, window, Messages, delivery)
+        Run.put(Messages.owned(run, owner))
+        {:ok, struct(options, guardian, started, owner, nil)}
+
+      {:error, reason} ->
+        {:stop, {:shutdown, reason}}
+
+      {:cancelled, _reason} ->
+        {:stop, {:shutdown, :owner}}
+    end
+  end
+
+  def init({:worker, module, init_arg, options}) do
+    Process.put(:"$initial_call", {module, :init, 1})
+
+    Callbacks.init(module, init_arg, fn state, traps? ->
+      window = Messages.window(options)
+
+      case Start.start(options, window, {:parent, Callbacks.parent()}) do
+        {:ok, guardian, started} ->
+          delivery = Callbacks.new(module, traps?)
+          Run.put(run(guardian, started, options, window, window, Callbacks, delivery))
+          {:ok, struct(options, guardian, started, self(), state)}
+
+        {_, reason} ->
+          {:stop, reason}
+      end
+    end)
+  end
+
+  defp run(guardian, started, options, credit, window, mode, delivery) do
+    %Run{
+      guardian: guardian,
+      os_pid: started.pid,
+      level: started.level,
+      cgroup: cgroup(started),
+      stdin: Stdin.new(started.stdin_credit),
+      half: max(div(credit, 2), 1),
+      kill_delay: Start.kill_delay(options),
+      window: window,
+      mode: mode,
+      delivery: delivery
+    }
+  end
+
+  defp struct(options, guardian, started, owner, state) do
+    %ProtonStream{
+      command: options.command,
+      args: options.args,
+      owner: owner,
+      port: guardian.port,
+      cgroup_path: cgroup(started),
+      buffer: "",
+      state: state
+    }
+  end
+
+  defp cgroup(%{cgroup: ""}), do: nil
+  defp cgroup(%{cgroup: path}), do: path
+
+  @impl GenServer
+  def handle_info(message, ps) do
+    run = Run.get()
+
+    case Guardian.event(run.guardian, message) do
+      {:frame, frame} -> frame(Frame.decode(frame, :guardian), run, ps)
+      {:closed, why} -> ended(run, run.reason || {:guardian, why}, ps)
+      nil -> message(message, run, ps)
+    end
+  end
+
+  defp frame({:ok, {stream, bytes}}, %Run{phase: :running} = run, ps)
+       when stream in [:stdout, :stderr] do
+    %{bytes: %{^stream => before} = counted} = run
+    run = %{run | bytes: %{counted | stream => before + byte_size(bytes)}}
+    run.mode.output(stream, bytes, run, ps)
+  end
+
+  defp frame({:ok, {stream, _bytes}}, run, ps) when stream in [:stdout, :stderr],
+    do: stored(run, ps)
+
+  defp frame({:ok, {:stdin_credit, count}}, run, ps) do
+    {written, stdin} = Stdin.credit(run.stdin, count)
+    for from <- written, do: GenServer.reply(from, :ok)
+    stored(pump(%{run | stdin: stdin}), ps)
+  end
+
+  defp frame({:ok, :stdin_gone}, run, ps), do: stored(Run.release(run, :epipe), ps)
+  defp frame({:ok, {:end_of_output, _stream}}, run, ps), do: stored(run, ps)
+
+  defp frame({:ok, {:exit, report}}, run, ps),
+    do: ended(%{run | report: report}, run.reason || Run.reason(run, report), ps)
+
+  defp frame({:ok, {:error, code, sentence}}, run, ps) do
+    # The guardian's own end comes when the program's tree is dead.
+    stored(run |> Run.failed(code, sentence) |> Run.close(:normal), ps)
+  end
+
+  defp frame({:ok, frame}, run, ps) do
+    sentence = "#{elem(frame, 0)} came after the program was started"
+    ended(run, {:guardian, {:protocol, sentence}}, ps)
+  end
+
+  defp frame({:error, sentence}, run, ps),
+    do: ended(run, {:guardian, {:protocol, sentence}}, ps)
+
+  defp pump(%Run{phase: :running} = run), do: Run.pump(run)
+  defp pump(run), do: run
+
+  defp message({:timeout, deadline, :close}, %Run{deadline: deadline} = run, ps),
+    do: ended(run, {:guardian, :timeout}, ps)
+
+  defp message(message, run, ps), do: run.mode.message(message, run, ps)
+
+  defp ended(%Run{phase: phase} = run, reason, ps) when phase in [:running, :closing],
+    do: run.mode.ended(Run.ended(run, reason), %{ps | port: nil})
+
+  defp ended(run, _reason, ps), do: stored(run, ps)
+
+  defp stored(run, ps) do
+    Run.put(run)
+    {:noreply, ps}
+  end
+
+  @impl GenServer
+  def handle_call({@tag, :os_pid}, _from, ps), do: {:reply, Run.get().os_pid, ps}
+  def handle_call({@tag, :info}, _from, ps), do: {:reply, Run.info(Run.get()), ps}
+
+  def handle_call({@tag, {:write, data}}, {pid, _} = from, ps) do
+    run = Run.get()
+
+    with true <- run.mode.writer?(pid, ps) || {:error, :not_owner},
+         {:ok, run} <- Run.push(run, data) do
+      {result, stdin} = Stdin.wait(run.stdin, from)
+      Run.put(%{run | stdin: stdin})
+      if result == :written, do: {:reply, :ok, ps}, else: {:noreply, ps}
+    else
+      error -> {:reply, error, ps}
+    end
+  end
+
+  def handle_call(request, from, ps) do
+    run = Run.get()
+    run.mode.call(request, from, run, ps)
+  end
+
+  @impl GenServer
+  def handle_cast(request, ps) do
+    run = Run.get()
+    run.mode.cast(request, run, ps)
+  end
+
+  @impl GenServer
+  def handle_continue(term, ps), do: Callbacks.continue(term, Run.get(), ps)
+
+  @impl GenServer
+  def terminate(reason, ps) do
+    run = Run.get()
+    run.mode.terminate(reason, run, ps)
+  after
+    Run.erase()
+  end
+
+  # `vsn` is the module's, which is the session's to the release handler; the callback
+  # module's own comes with the same upgrade.
+  @impl GenServer
+  def code_change(vsn, ps, extra) do
+    run = Run.upgrade(Run.get())
+    Run.put(run)
+
+    case run.mode do
+      Messages -> {:ok, ps}
+      Callbacks -> Callbacks.code_change(vsn, run, ps, extra)
+    end
+  end
+
+  # No `@impl`: Elixir 1.14 does not know this callback, OTP 25 does.
+  @doc false
+  def format_status(status) do
+    status =
+      case {Run.get(), status} do
+        {%Run{mode: Callbacks} = run, %{state: %ProtonStream{}}} ->
+          Callbacks.format_status(run, status)
+
+        _ ->
+          status
+      end
+
+    case status do
+      %{state: %ProtonStream{} = ps} -> %{status | state: redacted(ps)}
+      _ -> status
+    end
+  end
+
+  defp redacted(ps), do: %{ps | args: Enum.map(ps.args, fn _ -> "[redacted]" end)}
+end

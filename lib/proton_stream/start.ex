@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Start do
+  @moduledoc false
+
+  # From checked options to a running program: the OPEN frame, the handshake, and what a
+  # failure is called.
+
+  alias ProtonStream.Environment
+  alias ProtonStream.Errno
+  alias ProtonStream.Frame
+  alias ProtonStream.Guardian
+  alias ProtonStream.Options
+
+  @timeout 5_000
+  @kill_delay 500
+  @greatest_open 16 * 1_048_576
+
+  @spec kill_delay(Options.t()) :: non_neg_integer()
+  def kill_delay(options), do: Map.get(options, :delay_to_sigkill, @kill_delay)
+
+  @doc """
+  Starts a program. `{:cancelled, reason}`: the process that is watched, since without it
+  nobody would have the program, ended meanwhile.
+
+  What remains of a start that failed is the guardian's to end, and it does.
+  """
+  @spec start(Options.t(), pos_integer(), Guardian.watch()) ::
+          {:ok, Guardian.t(), map()} | {:error, term()} | {:cancelled, term()}
+  def start(options, credit, watch) do
+    deadline = Guardian.deadline(Map.get(options, :start_timeout, @timeout))
+    open = Frame.encode({:open, Frame.package(), fields(options, credit)})
+
+    # Larger than Linux would take as well.
+    if IO.iodata_length(open) > @greatest_open do
+      {:error, :e2big}
+    else
+      case Guardian.open(parallelism: Map.get(options, :parallelism, false)) do
+        {:ok, guardian} ->
+          Guardian.send(guardian, open)
+          handshake(guardian, deadline, watch)
+
+        {:error, reason} ->
+          {:error, {:guardian, reason}}
+      end
+    end
+  end
+
+  @doc false
+  @spec fields(Options.t(), pos_integer()) :: Frame.Fields.t()
+  def fields(options, credit) do
+    env = Map.new(Map.get(options, :env, []))
+
+    [
+      program: options.command,
+      stdio: stdio(options),
+      credit: {credit, credit},
+      kill_delay: kill_delay(options)
+    ] ++
+      for(arg <- options.args, do: {:argument, arg}) ++
+      for(variable <- Environment.inherited(), do: {:inherited, variable}) ++
+      for({key, value} <- env, value != nil, do: {:set, key <> "=" <> value}) ++
+      for({key, nil} <- env, do: {:unset, key}) ++
+      given(options, :arg0, :arg0) ++
+      given(options, :cd, :directory) ++
+      given(options, :uid, :user) ++
+      given(options, :gid, :group) ++
+      given(options, :cgroup_base, :cgroup_base) ++
+      given(options, :cgroup_path, :cgroup_path) ++
+      for(name <- Map.get(options, :cgroup_controllers, []), do: {:cgroup_controller, name}) ++
+      for(setting <- Map.get(options, :cgroup_sets, []), do: {:cgroup_set, setting})
+  end
+
+  defp stdio(%{capture_stderr_only: true}), do: {:piped, :null, :piped}
+  defp stdio(%{stderr_to_stdout: true}), do: {:piped, :piped, :same}
+  defp stdio(_options), do: {:piped, :piped, :piped}
+
+  defp given(options, key, field) do
+    case options do
+      %{^key => value} -> [{field, to_string(value)}]
+      _ -> []
+    end
+  end
+
+  defp handshake(guardian, deadline, watch) do
+    with {:ok, {:hello, _package}} <- next(guardian, deadline, watch),
+         {:ok, {:started, started}} <- next(guardian, deadline, watch) do
+      {:ok, guardian, started}
+    else
+      other ->
+        Guardian.close(guardian)
+        failure(other)
+    end
+  end
+
+  defp failure({:ok, {:start_error, step, errno, detail}}),
+    do: {:error, reason(step, errno, detail)}
+
+  defp failure({:ok, {:error, code, sentence}}), do: {:error, {:guardian, {code, sentence}}}
+
+  defp failure({:ok, _frame}),
+    do: {:error, {:guardian, {:protocol, "a frame came before HELLO and STARTED"}}}
+
+  defp failure(:timeout), do: {:error, :timeout}
+  defp failure({:malformed, sentence}), do: {:error, {:guardian, {:protocol, sentence}}}
+  defp failure({:closed, why}), do: {:error, {:guardian, why}}
+  defp failure({:ended, reason}), do: {:cancelled, reason}
+
+  defp next(guardian, deadline, watch) do
+    with {:frame, frame} <- Guardian.await(guardian, deadline, watch),
+         {:error, sentence} <- Frame.decode(frame, :guardian) do
+      {:malformed, sentence}
+    end
+  end
+
+  defp reason(:specification, _errno, sentence), do: {:specification, sentence}
+  defp reason(:exec, errno, _program), do: Errno.name(errno)
+  defp reason(:directory, errno, _path), do: {:cd, Errno.name(errno)}
+  defp reason(:user, 0, name), do: {:uid, {:unknown, name}}
+  defp reason(:user, errno, _name), do: {:uid, Errno.name(errno)}
+  defp reason(:group, 0, name), do: {:gid, {:unknown, name}}
+  defp reason(:group, errno, _name), do: {:gid, Errno.name(errno)}
+  defp reason(:groups, 0, name), do: {:groups, {:unknown, name}}
+  defp reason(:groups, errno, _name), do: {:groups, Errno.name(errno)}
+  defp reason(:cgroup, 0, path), do: {:cgroup, path, :refused}
+  defp reason(:cgroup, errno, path), do: {:cgroup, path, Errno.name(errno)}
+  defp reason(:fork, errno, _), do: {:fork, Errno.name(errno)}
+  defp reason(:stdio, errno, _), do: {:stdio, Errno.name(errno)}
+  defp reason(:process, errno, attribute), do: {:process, attribute, Errno.name(errno)}
+  defp reason(:cancelled, _errno, _), do: :cancelled
+end

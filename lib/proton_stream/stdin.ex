@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Stdin do
+  @moduledoc false
+
+  # What is on its way to a program's stdin: pure data, no process. Bytes wait here until
+  # the guardian gives credit for them; credit that comes back says that as many bytes are
+  # in the program's pipe, which is what writers wait for.
+
+  @type state :: :open | :eof | :ended | :gone
+  @type t :: %__MODULE__{
+          state: state(),
+          credit: non_neg_integer(),
+          queue: :queue.queue(binary()),
+          queued: non_neg_integer(),
+          accepted: non_neg_integer(),
+          written: non_neg_integer(),
+          waiting: :queue.queue({non_neg_integer(), term()})
+        }
+
+  defstruct state: :open,
+            credit: 0,
+            queue: :queue.new(),
+            queued: 0,
+            accepted: 0,
+            written: 0,
+            waiting: :queue.new()
+
+  # A pipe's usual size: larger frames are read and written in parts anyway, and a signal
+  # or a close would have to wait behind them.
+  @greatest_frame 65_536
+
+  @spec new(non_neg_integer()) :: t()
+  def new(credit), do: %__MODULE__{credit: credit}
+
+  @doc "Takes bytes over, or says why they can go nowhere."
+  @spec push(t(), iodata()) :: {:ok, t()} | {:error, :eof | :epipe}
+  def push(%__MODULE__{state: :open} = stdin, data) do
+    {queue, size} =
+      data
+      |> :erlang.iolist_to_iovec()
+      |> Enum.reduce({stdin.queue, 0}, fn bytes, {queue, size} ->
+        {:queue.in(bytes, queue), size + byte_size(bytes)}
+      end)
+
+    {:ok, %{stdin | queue: queue, queued: stdin.queued + size, accepted: stdin.accepted + size}}
+  end
+
+  def push(%__MODULE__{state: :gone}, _data), do: {:error, :epipe}
+  def push(%__MODULE__{}, _data), do: {:error, :eof}
+
+  @doc "Remembers who waits until all that was pushed so far is in the pipe."
+  @spec wait(t(), term()) :: {:waiting | :written, t()}
+  def wait(%__MODULE__{accepted: all, written: all} = stdin, _from), do: {:written, stdin}
+
+  def wait(%__MODULE__{} = stdin, from),
+    do: {:waiting, %{stdin | waiting: :queue.in({stdin.accepted, from}, stdin.waiting)}}
+
+  @doc "End of file after what was pushed; later pushes are refused."
+  @spec eof(t()) :: t()
+  def eof(%__MODULE__{state: :open} = stdin), do: %{stdin | state: :eof}
+  def eof(%__MODULE__{} = stdin), do: stdin
+
+  @doc "The next frame that may be sent now."
+  @spec take(t()) :: {{:stdin, iodata()} | :eof | nil, t()}
+  def take(%__MODULE__{queued: 0, state: :eof} = stdin), do: {:eof, %{stdin | state: :ended}}
+  def take(%__MODULE__{queued: 0} = stdin), do: {nil, stdin}
+  def take(%__MODULE__{credit: 0} = stdin), do: {nil, stdin}
+
+  def take(%__MODULE__{} = stdin) do
+    room = min(stdin.credit, @greatest_frame)
+    {bytes, size, queue} = gather(stdin.queue, room, [], 0)
+    stdin = %{stdin | queue: queue, queued: stdin.queued - size, credit: stdin.credit - size}
+    {{:stdin, bytes}, stdin}
+  end
+
+  @doc "Credit that came back, and those who waited for it."
+  @spec credit(t(), pos_integer()) :: {[term()], t()}
+  def credit(%__MODULE__{} = stdin, count) do
+    stdin = %{stdin | credit: stdin.credit + count, written: stdin.written + count}
+    {done, waiting} = settled(stdin.waiting, stdin.written, [])
+    {done, %{stdin | waiting: waiting}}
+  end
+
+  @doc "Nothing more can be written: what was queued is dropped, those who wait are returned."
+  @spec gone(t()) :: {[term()], t()}
+  def gone(%__MODULE__{} = stdin) do
+    waiting = for {_, from} <- :queue.to_list(stdin.waiting), do: from
+    empty = :queue.new()
+    {waiting, %{stdin | state: :gone, queue: empty, queued: 0, waiting: empty}}
+  end
+
+  defp gather(queue, 0, bytes, size), do: {Enum.reverse(bytes), size, queue}
+
+  defp gather(queue, room, bytes, size) do
+    case :queue.out(queue) do
+      {:empty, queue} ->
+        {Enum.reverse(bytes), size, queue}
+
+      {{:value, head}, queue} when byte_size(head) <= room ->
+        gather(queue, room - byte_size(head), [head | bytes], size + byte_size(head))
+
+      {{:value, head}, queue} ->
+        <<now::binary-size(room), later::binary>> = head
+        gather(:queue.in_r(later, queue), 0, [now | bytes], size + room)
+    end
+  end
+
+  defp settled(waiting, written, done) do
+    case :queue.peek(waiting) do
+      {:value, {offset, from}} when offset <= written ->
+        settled(:queue.drop(waiting), written, [from | done])
+
+      _ ->
+        {Enum.reverse(done), waiting}
+    end
+  end
+end

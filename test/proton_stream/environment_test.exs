@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.EnvironmentTest do
+  use ExUnit.Case, async: true
+
+  alias ProtonStream.Environment
+
+  defp bytes(chars, at_start \\ []), do: Environment.to_bytes([chars], :utf8, fn -> at_start end)
+
+  test "ASCII is itself" do
+    assert bytes(~c"A=b") == ["A=b"]
+  end
+
+  test "decoded text is encoded again" do
+    assert bytes([?A, ?=, 0x20AC]) == ["A=€"]
+    assert bytes([?A, ?=, 0xE9], ["A=é"]) == ["A=é"]
+  end
+
+  test "bytes that were not UTF-8 stay bytes" do
+    raw = <<"A=a", 0xFF, "b">>
+    assert bytes([?A, ?=, ?a, 0xFF, ?b], ["B=1", raw]) == [raw]
+  end
+
+  test "code points whose bytes are UTF-8 were text, or they would have been decoded" do
+    # As bytes these are é; as text they are two letters.
+    assert bytes([?A, ?=, 0xC3, 0xA9], [<<"A=", 0xC3, 0xA9>>]) == ["A=Ã©"]
+  end
+
+  test "a Latin-1 VM hands over bytes" do
+    assert Environment.to_bytes([[?A, ?=, 0xE9]], :latin1, fn -> [] end) == [<<"A=", 0xE9>>]
+  end
+
+  test "what was set in this VM is there" do
+    System.put_env("PROTON_STREAM_ENVIRONMENT_TEST", "é")
+    assert "PROTON_STREAM_ENVIRONMENT_TEST=é" in Environment.inherited()
+  after
+    System.delete_env("PROTON_STREAM_ENVIRONMENT_TEST")
+  end
+end

@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.OptionsTest do
+  use ExUnit.Case, async: true
+
+  alias ProtonStream.Options
+
+  doctest Options
+
+  defp validate(opts, context \\ :stream), do: Options.validate(context, "cat", [], opts)
+
+  test "command and arguments are always there, options only when given" do
+    assert Options.validate(:stream, "cat", ["-u"], []) == %{command: "cat", args: ["-u"]}
+  end
+
+  test "every option is taken" do
+    opts = [
+      cd: "/",
+      env: %{"A" => "1"},
+      arg0: "dog",
+      uid: "nobody",
+      gid: 0,
+      cgroup_controllers: ["memory", "cpu"],
+      cgroup_base: "mine/runs",
+      cgroup_sets: [{"memory", "memory.limit_in_bytes", "1"}],
+      delay_to_sigkill: 0,
+      stdio_window: 1,
+      stderr_to_stdout: true,
+      capture_stderr_only: false,
+      parallelism: true,
+      start_timeout: :infinity,
+      exit_status: true,
+      exit_report: true
+    ]
+
+    options = validate(opts)
+    for {name, value} <- Keyword.delete(opts, :env), do: assert(options[name] == value)
+    assert options.env == [{"A", "1"}]
+  end
+
+  test "the environment is any enumerable, its keys binaries or charlists" do
+    assert validate(env: [{"A", "1"}, {~c"B", nil}]).env == [{"A", "1"}, {"B", nil}]
+    assert validate(env: Stream.map(["A"], &{&1, "1"})).env == [{"A", "1"}]
+  end
+
+  test "bytes that are not UTF-8 are taken" do
+    assert Options.validate(:stream, <<0xFF>>, [<<0xFE>>], env: [{<<0xFD>>, <<0xFC>>}])
+  end
+
+  test "the first of equal options counts" do
+    assert validate(cd: "/a", cd: "/b").cd == "/a"
+  end
+
+  test "a name is for start_link/5 only" do
+    assert validate([name: Here], :worker).name == Here
+    assert validate([name: {:global, :here}], :worker)
+
+    assert_raise ArgumentError, ~r/unknown option :name with value Here/, fn ->
+      validate(name: Here)
+    end
+  end
+
+  test "messages to an owner are for open/3 only" do
+    for option <- [:exit_status, :exit_report] do
+      assert_raise ArgumentError, ~r/unknown option #{inspect(option)}/, fn ->
+        validate([{option, true}], :worker)
+      end
+    end
+  end
+
+  test "an unknown option is named beside those that are allowed" do
+    assert_raise ArgumentError, ~r/unknown option :dir with value "\/".*:cd, :env/, fn ->
+      validate(dir: "/")
+    end
+  end
+
+  # row: 9
+  for {title, command, args} <- [
+        {"an empty command", "", []},
+        {"a command with NUL", "ca\0t", []},
+        {"a command that is a charlist", ~c"cat", []},
+        {"an argument with NUL", "cat", ["a\0b"]},
+        {"an argument that is an integer", "cat", [1]},
+        {"arguments that are no list", "cat", "a"},
+        {"arguments that are an improper list", "cat", ["a" | "b"]}
+      ] do
+    @tag command: command, args: args
+    test "#{title} raises", %{command: command, args: args} do
+      assert_raise ArgumentError, ~r/allowed is/, fn ->
+        Options.validate(:stream, command, args, [])
+      end
+    end
+  end
+
+  # row: 9
+  for {option, values} <- [
+        cd: ["", "a\0", ~c"/", nil],
+        env: [
+          1,
+          :none,
+          [1],
+          %{"" => "1"},
+          %{"A=B" => "1"},
+          %{"A\0" => "1"},
+          %{"A" => "1\0"},
+          %{"A" => 1},
+          %{A: "1"}
+        ],
+        arg0: ["", "a\0", :dog],
+        uid: [-1, 4_294_967_295, "", "a\0", :nobody, 1.0],
+        gid: [-1, 4_294_967_295, "", "a\0", nil],
+        cgroup_controllers: ["memory", [:memory], [""], ["a/b"]],
+        cgroup_base: ["", "/mine", "../mine", "a/../b", "a\0", ~c"a"],
+        cgroup_path: ["", "/mine", "a/.."],
+        cgroup_sets: [
+          [{"cpu", "cpu.shares"}],
+          [{"cpu", "../cpu.shares", "1"}],
+          [{"cpu", "x", 1}],
+          %{}
+        ],
+        delay_to_sigkill: [-1, 1.5, :infinity, 4_294_967_296],
+        stdio_window: [0, -1, 67_108_865, "1"],
+        stderr_to_stdout: [nil, 1],
+        capture_stderr_only: ["true"],
+        parallelism: [:yes],
+        start_timeout: [0, -1, nil],
+        exit_status: [1],
+        exit_report: [nil]
+      ],
+      value <- values do
+    @tag option: option, value: value
+    test "option #{option} is not #{inspect(value)}", %{option: option, value: value} do
+      error = assert_raise ArgumentError, fn -> validate([{option, value}]) end
+      assert error.message =~ "option #{inspect(option)} is #{inspect(value)}, allowed is "
+    end
+  end
+
+  test "option env is not a function of one argument" do
+    assert_raise ArgumentError, ~r/option :env is/, fn -> validate(env: &is_nil/1) end
+  end
+
+  for {title, opts} <- [
+        {"stderr to stdout and stderr alone",
+         [stderr_to_stdout: true, capture_stderr_only: true]},
+        {"a cgroup's base and its path",
+         [cgroup_controllers: ["cpu"], cgroup_base: "a", cgroup_path: "b"]},
+        {"a cgroup without controllers", [cgroup_base: "a"]},
+        {"controllers without a cgroup", [cgroup_controllers: ["cpu"]]},
+        {"settings without controllers", [cgroup_sets: [{"cpu", "cpu.shares", "1"}]]},
+        {"a setting of another controller",
+         [
+           cgroup_controllers: ["cpu"],
+           cgroup_base: "a",
+           cgroup_sets: [{"memory", "memory.limit_in_bytes", "1"}]
+         ]}
+      ] do
+    @tag opts: opts
+    test "#{title} can't hold together", %{opts: opts} do
+      assert_raise ArgumentError, fn -> validate(opts) end
+    end
+  end
+
+  test "options that are no keyword list raise" do
+    for opts <- [%{cd: "/"}, ["cd"], nil, [{"cd", "/"}]] do
+      assert_raise ArgumentError, ~r/allowed is a keyword list/, fn -> validate(opts) end
+    end
+  end
+
+  test "every option is documented where it is allowed" do
+    assert Options.docs(:stream) =~ "`:exit_status`"
+    refute Options.docs(:stream) =~ "`:name`"
+    assert Options.docs(:worker) =~ "`:name`"
+    refute Options.docs(:worker) =~ "`:exit_status`"
+  end
+end

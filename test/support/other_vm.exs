@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.OtherVM do
+  @moduledoc false
+
+  # A VM of its own, for tests that kill it and for those that count what a VM has.
+
+  import ExUnit.Assertions
+
+  @deadline 60_000
+
+  @doc """
+  Starts a VM that runs a script, which has `tell.(term)` to talk to the test. Returns the
+  port and the VM's process id.
+  """
+  def start(script) do
+    elixir = System.find_executable("elixir")
+    helpers = for name <- ~w(eventually programs), do: Path.join(__DIR__, name <> ".exs")
+
+    script = """
+    Application.ensure_all_started(:ex_unit)
+    Enum.each(#{inspect(helpers)}, &Code.require_file/1)
+    import ProtonStream.Eventually
+    import ProtonStream.Programs
+    # Not with IO.puts/1: what is said has to be out before the VM is killed.
+    tell = fn term ->
+      {:ok, file} = :file.open('/dev/stdout', [:raw, :append])
+      :ok = :file.write(file, ["told ", Base.encode64(:erlang.term_to_binary(term)), "\\n"])
+      :file.close(file)
+    end
+    _ = tell
+    _ = &collect/1
+    _ = &await_gone/1
+    #{script}
+    """
+
+    port =
+      Port.open({:spawn_executable, elixir}, [
+        :binary,
+        :exit_status,
+        :stderr_to_stdout,
+        line: 65_536,
+        args: ["-pa", Application.app_dir(:proton_stream, "ebin"), "-e", script]
+      ])
+
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+    {port, os_pid}
+  end
+
+  @doc "The next term that the script tells."
+  def told(port) do
+    receive do
+      {^port, {:data, {:eol, "told " <> term}}} ->
+        term |> Base.decode64!() |> :erlang.binary_to_term()
+
+      {^port, {:data, {_, line}}} ->
+        IO.puts(:stderr, line)
+        told(port)
+
+      {^port, {:exit_status, status}} ->
+        flunk("the other VM ended with status #{status}")
+    after
+      @deadline -> flunk("the other VM says nothing")
+    end
+  end
+
+  @doc "Waits for the end of the VM."
+  def ended(port) do
+    receive do
+      {^port, {:exit_status, status}} -> status
+      {^port, {:data, _}} -> ended(port)
+    after
+      @deadline -> flunk("the other VM does not end")
+    end
+  end
+
+  @doc "Sends a signal to a process that this test has started."
+  def kill(os_pid, signal \\ "KILL") when is_integer(os_pid) and os_pid > 1 do
+    {_, 0} = System.cmd("kill", ["-#{signal}", "#{os_pid}"])
+    :ok
+  end
+end

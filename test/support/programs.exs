@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Programs do
+  @moduledoc false
+
+  # What tests do with programs over and over.
+
+  import ExUnit.Assertions
+
+  @deadline 30_000
+
+  @doc "Opens a shell script. Most tests need no more than a line of one."
+  def sh(script, opts \\ []) do
+    {:ok, ps} = ProtonStream.open("sh", ["-c", script], opts)
+    ps
+  end
+
+  @doc "All that comes until the end, for an owner that traps exits."
+  def collect(ps), do: collect(ps, [], [])
+
+  defp collect(ps, out, err) do
+    receive do
+      {^ps, {:data, data}} -> collect(ps, [out | data], err)
+      {^ps, {:error, data}} -> collect(ps, out, [err | data])
+      {:EXIT, ^ps, reason} -> {IO.iodata_to_binary(out), IO.iodata_to_binary(err), reason}
+    after
+      @deadline -> flunk("no end: #{inspect(ProtonStream.info(ps))}")
+    end
+  end
+
+  @doc "Waits until a line has been read from stdout, as from a program that says it is ready."
+  def await_line(ps, line) do
+    receive do
+      {^ps, {:data, data}} ->
+        assert data == line <> "\n"
+    after
+      @deadline -> flunk("#{inspect(line)} did not come: #{inspect(ProtonStream.info(ps))}")
+    end
+  end
+
+  @doc "The guardian's process id."
+  def guardian(ps) do
+    {:os_pid, os_pid} = Port.info(:sys.get_state(ps).port, :os_pid)
+    os_pid
+  end
+
+  @doc "Bytes that tell where they belong, so that a lost or doubled one is found."
+  def pattern(size) do
+    line = for n <- 0..div(size, 8), into: "", do: String.pad_leading("#{n}", 7, "0") <> "\n"
+    binary_part(line, 0, size)
+  end
+
+  @doc "A file that is removed with the test."
+  def temporary(name, contents, mode \\ 0o600) do
+    directory =
+      Path.join(
+        System.tmp_dir!(),
+        "proton_stream-#{System.unique_integer([:positive])}-#{System.pid()}"
+      )
+
+    File.mkdir_p!(directory)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(directory) end)
+    path = Path.join(directory, name)
+    File.write!(path, contents)
+    File.chmod!(path, mode)
+    path
+  end
+end
