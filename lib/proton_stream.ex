@@ -81,8 +81,12 @@ defmodule ProtonStream do
   each stream it holds at most `:stdio_window` bytes, then the program has to wait. (An
   owner on another node is not protected so.)
 
-  Every process that feeds a filter has to read as well: `cat` with a full pipe of output
-  takes no more input. `command/2` never waits, so this is enough:
+  ### Feeding a filter
+
+  A program like `sort` or `cat` stops reading when nobody reads what it writes. An owner
+  that waits for room in the program's stdin does not read meanwhile. There are three ways
+  not to wait for oneself. `command/2` never waits, so for what fits into memory it is
+  enough:
 
       iex> {:ok, ps} = ProtonStream.open("sort", [])
       iex> :ok = ProtonStream.command(ps, ["pear\\n", "apple\\n"])
@@ -90,9 +94,9 @@ defmodule ProtonStream do
       iex> receive do {^ps, {:data, data}} -> data end
       "apple\\npear\\n"
 
-  `write/3` waits until its bytes are in the program's pipe, and a process that waits does
-  not read. With it let one process write and another one read: `open/3` in the reader, and
-  `connect/2` is not needed when the writer asks the reader to `command/2` for it.
+  `write/3` waits, which bounds memory. It is right for a program that is silent until
+  `eof/1`, such as `sha256sum`, and for the callback module below, to which any process may
+  write while its callbacks read.
 
   ## Termination
 
@@ -271,6 +275,10 @@ defmodule ProtonStream do
   `:id` (else the `:name`, else the module), `:restart` and `:shutdown` are the
   supervisor's; the others are options of `start_link/5`. The default shutdown leaves the
   program its `:delay_to_sigkill`.
+
+  A session's own reports have neither arguments nor environment in them. A supervisor's
+  show the child specification: with secrets in it, write a `start_link` that knows them
+  and specify that.
 
       iex> ProtonStream.child_spec(module: Counter, command: "sleep", args: ["1"]).shutdown
       6500

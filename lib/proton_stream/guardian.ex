@@ -135,21 +135,29 @@ defmodule ProtonStream.Guardian do
         {:error, "proton_stream is not in the code path, so its guardian can't be found"}
 
       priv ->
-        path = Path.join(List.to_string(priv), "proton-guardian")
-
-        cond do
-          File.regular?(path) ->
-            :persistent_term.put(__MODULE__, path)
-            {:ok, path}
-
-          in_archive?(path) ->
-            {:error,
-             "proton_stream runs from an escript, which can't carry an executable file; " <>
-               "use a release, or name a guardian in PROTON_GUARDIAN"}
-
-          true ->
-            {:error, :enoent}
+        with {:ok, path} <- find(List.to_string(priv)) do
+          :persistent_term.put(__MODULE__, path)
+          {:ok, path}
         end
+    end
+  end
+
+  @doc false
+  @spec find(Path.t()) :: {:ok, Path.t()} | {:error, :enoent | String.t()}
+  def find(priv) do
+    path = Path.join(priv, "proton-guardian")
+
+    cond do
+      File.regular?(path) ->
+        {:ok, path}
+
+      in_archive?(path) ->
+        {:error,
+         "proton_stream runs from an escript, which can't carry an executable file; " <>
+           "use a release, or name a guardian in PROTON_GUARDIAN"}
+
+      true ->
+        {:error, :enoent}
     end
   end
 

@@ -65,11 +65,9 @@ defmodule ProtonStream.Messages do
     |> stored(ps)
   end
 
-  # An owner that asked for its exit status has had all output by then.
   @impl true
   def ended(run, ps), do: run |> flush(ps) |> tell(ps)
 
-  # The owner's requests.
   @impl true
   def message({owner, {:command, data}}, run, %{owner: owner} = ps) do
     # Without this what is not iodata would be found where it ends the session.
@@ -128,7 +126,7 @@ defmodule ProtonStream.Messages do
   def message({:DOWN, monitor, _, _, reason}, %{delivery: %{monitor: monitor}} = run, ps),
     do: orphaned(reason, run, ps)
 
-  def message({:EXIT, owner, reason}, run, %{owner: owner} = ps), do: orphaned(reason, run, ps)
+  # The owner's own end is what the monitor tells; this may be its `Process.exit/2`.
   def message({:EXIT, _pid, :normal}, _run, ps), do: {:noreply, ps}
   def message({:EXIT, _pid, reason}, run, ps), do: run |> close(reason) |> tell(ps)
   def message(_message, _run, ps), do: {:noreply, ps}
@@ -220,7 +218,7 @@ defmodule ProtonStream.Messages do
 
   defp orphaned(reason, run, ps) do
     run = %{run | delivery: %{run.delivery | silent: true}}
-    run |> close({:owner, reason}) |> tell(ps)
+    run |> close(reason) |> tell(ps)
   end
 
   # Undelivered output is thrown away, also that of a program that has ended.
@@ -230,10 +228,18 @@ defmodule ProtonStream.Messages do
     delivery = %{delivery | stdout: stdout, stderr: Window.drop(delivery.stderr)}
     run = %{run | delivery: delivery}
 
-    if run.phase == :running,
-      do: Run.close(run, reason),
-      else: %{run | closed?: true, reason: if(run.phase == :ended, do: reason, else: run.reason)}
+    case run do
+      %{phase: :running} -> Run.close(run, reason)
+      %{phase: :ended} -> %{run | closed?: true, reason: overruled(run.reason, reason)}
+      _ -> run
+    end
   end
+
+  # A close that comes when the program has ended makes of any status a close, but not of
+  # what went wrong.
+  defp overruled({:survivors, _, pids}, reason), do: {:survivors, reason, pids}
+  defp overruled({:guardian, why}, _reason), do: {:guardian, why}
+  defp overruled(_, reason), do: reason
 
   # The last words, when the program is dead and nothing waits to be read.
   defp tell(%Run{phase: :ended, delivery: %{asking: nil} = delivery} = run, ps) do

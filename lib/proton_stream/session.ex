@@ -250,8 +250,9 @@ defmodule ProtonStream.Session do
     end
   end
 
-  # No `@impl`: Elixir 1.14 does not know this callback, OTP 25 does.
-  @doc false
+  # OTP 25 knows this callback, Elixir 1.14 does not.
+  if {:format_status, 1} in GenServer.behaviour_info(:callbacks), do: @impl(GenServer)
+
   def format_status(status) do
     status =
       case {Run.get(), status} do

@@ -17,7 +17,10 @@ defmodule ProtonStream.FakeGuardian do
   """
   def install(steps) do
     lines = Enum.map(steps, &line/1)
-    script = Enum.join(["#!/bin/sh" | lines] ++ ["exec cat > /dev/null", ""], "\n")
+
+    script =
+      Enum.join(["#!/bin/sh", "exec 2> /dev/null" | lines] ++ ["exec cat > /dev/null", ""], "\n")
+
     path = Programs.temporary("fake-guardian", script, 0o700)
     named(path)
   end
@@ -43,7 +46,7 @@ defmodule ProtonStream.FakeGuardian do
   end
 
   @doc "EXIT with status 0, or what is given instead."
-  def exit(report \\ %{}) do
+  def ended(report \\ %{}) do
     {:exit,
      Map.merge(
        %{

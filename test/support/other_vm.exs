@@ -12,20 +12,20 @@ defmodule ProtonStream.OtherVM do
 
   @doc """
   Starts a VM that runs a script, which has `tell.(term)` to talk to the test. Returns the
-  port and the VM's process id.
+  port and the VM's process id. The environment is made by a shell, because `Port.open/2`
+  can't pass on bytes that are no text.
   """
-  def start(script) do
+  def start(script, env \\ %{}) do
     elixir = System.find_executable("elixir")
-    helpers = for name <- ~w(eventually programs), do: Path.join(__DIR__, name <> ".exs")
+    ebin = Application.app_dir(:proton_stream, "ebin")
+    helpers = for name <- ~w(eventually programs), arg <- ["-r", name], do: helper(arg)
 
     script = """
-    Application.ensure_all_started(:ex_unit)
-    Enum.each(#{inspect(helpers)}, &Code.require_file/1)
     import ProtonStream.Eventually
     import ProtonStream.Programs
     # Not with IO.puts/1: what is said has to be out before the VM is killed.
     tell = fn term ->
-      {:ok, file} = :file.open('/dev/stdout', [:raw, :append])
+      {:ok, file} = :file.open(~c"/dev/stdout", [:raw, :append])
       :ok = :file.write(file, ["told ", Base.encode64(:erlang.term_to_binary(term)), "\\n"])
       :file.close(file)
     end
@@ -35,13 +35,15 @@ defmodule ProtonStream.OtherVM do
     #{script}
     """
 
+    set = for {key, value} <- env, into: "", do: "#{key}=$(printf '#{octal(value)}') "
+
     port =
-      Port.open({:spawn_executable, elixir}, [
+      Port.open({:spawn_executable, "/bin/sh"}, [
         :binary,
         :exit_status,
         :stderr_to_stdout,
         line: 65_536,
-        args: ["-pa", Application.app_dir(:proton_stream, "ebin"), "-e", script]
+        args: ["-c", set <> "exec \"$@\"", "sh", elixir, "-pa", ebin] ++ helpers ++ ["-e", script]
       ])
 
     {:os_pid, os_pid} = Port.info(port, :os_pid)
@@ -79,5 +81,14 @@ defmodule ProtonStream.OtherVM do
   def kill(os_pid, signal \\ "KILL") when is_integer(os_pid) and os_pid > 1 do
     {_, 0} = System.cmd("kill", ["-#{signal}", "#{os_pid}"])
     :ok
+  end
+
+  defp helper("-r"), do: "-r"
+  defp helper(name), do: Path.join(__DIR__, name <> ".exs")
+
+  defp octal(bytes) do
+    for <<byte <- bytes>>,
+      into: "",
+      do: "\\" <> String.pad_leading(Integer.to_string(byte, 8), 3, "0")
   end
 end

@@ -29,6 +29,15 @@ defmodule ProtonStream.Programs do
     end
   end
 
+  @doc "As `collect/1`, with `size/1` of both outputs: megabytes are no help in a failure."
+  def collect_sizes(ps) do
+    {out, err, reason} = collect(ps)
+    {size(out), size(err), reason}
+  end
+
+  @doc "What two outputs have in common if they are the same."
+  def size(bytes), do: {byte_size(bytes), :erlang.md5(bytes)}
+
   @doc "Waits until a line has been read from stdout, as from a program that says it is ready."
   def await_line(ps, line) do
     receive do

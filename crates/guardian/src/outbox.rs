@@ -5,27 +5,59 @@
 
 use std::os::fd::BorrowedFd;
 
-use proton_stream_protocol::{data_header, FromGuardian, Stream, HEADER_LENGTH};
-use rustix::io::{read, write, Errno};
+use proton_stream_protocol::{data_header, FromGuardian, Stream, HEADER_LENGTH, MAX_DATA};
+use rustix::io::{ioctl_fionread, read, write, Errno};
+use rustix::pipe::{splice, SpliceFlags};
 
-/// The most bytes in one data frame. Header and all stay below 64 KiB: a frame
-/// that fills a default pipe to the last slot and spills a few bytes over costs
-/// the reader a second wake-up.
-const MOST: usize = 65_520 - HEADER_LENGTH;
+use crate::room::Room;
+
+/// The most bytes that are copied into a frame. Header and all stay below 64 KiB: a frame that
+/// fills a default pipe to the last slot and spills a few bytes over costs the reader a second
+/// wake-up.
+const COPIED: usize = 65_520 - HEADER_LENGTH;
+
+/// From here on the payload is moved from pipe to pipe, not copied. Below it would cost more: a
+/// pipe's room is slots, and a spliced piece takes at least one, however small it is.
+const SPLICED: usize = 16 * 1024;
+
+/// ERROR's code for bytes that were announced and are gone (PROTOCOL §8).
+const SHORT_FRAME: u8 = 3;
 
 /// Frames on their way to the controller.
 pub(crate) struct Outbox<'t> {
     controller: BorrowedFd<'t>,
-    /// The data frame that was begun, and how much of it is written.
-    frame: Box<[u8; HEADER_LENGTH + MOST]>,
+    room: Room,
+    /// The data frame that was begun, or its header, and how much of that is written.
+    frame: Vec<u8>,
     frame_begin: usize,
     frame_end: usize,
+    /// What follows it and is not in memory.
+    payload: Payload,
     /// All other frames, in order. Bounded: each is sent once at most, but for
     /// STDIN_CREDIT, which is gathered in `stdin_credit` while this is not empty.
     control: Vec<u8>,
     control_begin: usize,
     stdin_credit: u32,
-    gone: bool,
+    state: State,
+}
+
+/// The rest of a frame that is not in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Payload {
+    None,
+    /// Still in the stream's pipe.
+    Spliced(Stream, usize),
+    /// Gone from there. Zeros take its place, so that the frame ends and ERROR can follow.
+    Lost(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Bytes that had been announced are gone; said once.
+    Short,
+    /// The controller closed its end. What is said from then on is dropped.
+    Gone,
 }
 
 /// What came of an attempt to pass on output.
@@ -42,13 +74,16 @@ impl<'t> Outbox<'t> {
     pub(crate) fn new(controller: BorrowedFd<'t>) -> Self {
         Outbox {
             controller,
-            frame: Box::new([0; HEADER_LENGTH + MOST]),
+            room: Room::of(controller),
+            // Zeroed by the allocator: pages that no frame ever reaches are never touched.
+            frame: vec![0; HEADER_LENGTH + COPIED],
             frame_begin: 0,
             frame_end: 0,
+            payload: Payload::None,
             control: Vec::new(),
             control_begin: 0,
             stdin_credit: 0,
-            gone: false,
+            state: State::Open,
         }
     }
 
@@ -58,17 +93,26 @@ impl<'t> Outbox<'t> {
 
     /// Whether all that was said has been written.
     pub(crate) fn is_clear(&self) -> bool {
-        self.frame_begin == self.frame_end && self.control.is_empty() && self.stdin_credit == 0
+        self.no_frame_is_begun() && self.control.is_empty() && self.stdin_credit == 0
     }
 
-    /// Whether the controller closed its end. What is said from then on is dropped.
+    fn no_frame_is_begun(&self) -> bool {
+        self.frame_begin == self.frame_end && self.payload == Payload::None
+    }
+
+    /// Whether the controller closed its end.
     pub(crate) fn is_gone(&self) -> bool {
-        self.gone
+        self.state == State::Gone
+    }
+
+    /// Whether a stream lost bytes that had been announced. ERROR was said then.
+    pub(crate) fn is_short(&self) -> bool {
+        self.state == State::Short
     }
 
     /// Appends a frame other than data.
     pub(crate) fn say(&mut self, frame: &FromGuardian<'_>) {
-        if !self.gone {
+        if self.state == State::Open {
             self.say_stdin_credit();
             frame.encode(&mut self.control);
         }
@@ -76,7 +120,7 @@ impl<'t> Outbox<'t> {
 
     /// Gives stdin credit back, in one frame with what is waiting to be given back.
     pub(crate) fn return_stdin_credit(&mut self, bytes: u32) {
-        if !self.gone {
+        if self.state == State::Open {
             self.stdin_credit += bytes;
         }
     }
@@ -88,17 +132,27 @@ impl<'t> Outbox<'t> {
         }
     }
 
-    /// Writes what can be written now.
+    /// Writes what can be written now, but for a spliced payload: see [`splice_on`](Self::splice_on).
     pub(crate) fn flush(&mut self) {
         while self.frame_begin < self.frame_end {
-            match self.write_some(false) {
+            match self.write_some(Source::Frame) {
                 Some(written) => self.frame_begin += written,
                 None => return,
             }
         }
+        while let Payload::Lost(left) = self.payload {
+            match self.write_some(Source::Zeros(left)) {
+                Some(written) if written < left => self.payload = Payload::Lost(left - written),
+                Some(_) => self.payload = Payload::None,
+                None => return,
+            }
+        }
+        if self.payload != Payload::None {
+            return;
+        }
         self.say_stdin_credit();
         while self.control_begin < self.control.len() {
-            match self.write_some(true) {
+            match self.write_some(Source::Control) {
                 Some(written) => self.control_begin += written,
                 None => return,
             }
@@ -107,11 +161,12 @@ impl<'t> Outbox<'t> {
         self.control_begin = 0;
     }
 
-    fn write_some(&mut self, control: bool) -> Option<usize> {
-        let bytes = if control {
-            &self.control[self.control_begin..]
-        } else {
-            &self.frame[self.frame_begin..self.frame_end]
+    fn write_some(&mut self, source: Source) -> Option<usize> {
+        static ZEROS: [u8; 4096] = [0; 4096];
+        let bytes = match source {
+            Source::Frame => &self.frame[self.frame_begin..self.frame_end],
+            Source::Zeros(left) => &ZEROS[..left.min(ZEROS.len())],
+            Source::Control => &self.control[self.control_begin..],
         };
         loop {
             match write(self.controller, bytes) {
@@ -129,19 +184,35 @@ impl<'t> Outbox<'t> {
 
     /// The controller is gone: nothing is said any more.
     pub(crate) fn drop_all(&mut self) {
-        self.gone = true;
+        self.state = State::Gone;
         (self.frame_begin, self.frame_end) = (0, 0);
+        self.payload = Payload::None;
         self.control = Vec::new();
         self.control_begin = 0;
         self.stdin_credit = 0;
     }
 
-    /// Reads up to `most` bytes of a stream into a frame and writes what can be written of it.
+    /// Begins a frame with up to `most` bytes of a stream and writes what can be written of it.
     ///
-    /// Only when [`is_clear`](Self::is_clear).
-    pub(crate) fn relay(&mut self, stream: Stream, source: BorrowedFd<'_>, most: usize) -> Relayed {
+    /// Only when [`is_clear`](Self::is_clear). `held` is how much the stream's pipe holds.
+    pub(crate) fn relay(
+        &mut self,
+        stream: Stream,
+        source: BorrowedFd<'_>,
+        held: usize,
+        most: usize,
+    ) -> Relayed {
         debug_assert!(self.is_clear());
-        let most = most.min(MOST);
+        let length = held.min(most).min(MAX_DATA);
+        if length >= SPLICED {
+            self.frame[..HEADER_LENGTH].copy_from_slice(&data_header(stream, length));
+            (self.frame_begin, self.frame_end) = (0, HEADER_LENGTH);
+            self.payload = Payload::Spliced(stream, length);
+            self.flush();
+            self.splice_on(stream, source);
+            return Relayed::Bytes(length);
+        }
+        let most = most.min(COPIED);
         let length = match read_some(source, &mut self.frame[HEADER_LENGTH..][..most]) {
             Ok(0) => return Relayed::End,
             Ok(length) => length,
@@ -152,6 +223,55 @@ impl<'t> Outbox<'t> {
         (self.frame_begin, self.frame_end) = (0, HEADER_LENGTH + length);
         self.flush();
         Relayed::Bytes(length)
+    }
+
+    /// Goes on with a frame whose payload is in the pipe of `stream`, if there is one.
+    pub(crate) fn splice_on(&mut self, stream: Stream, source: BorrowedFd<'_>) {
+        if self.frame_begin < self.frame_end {
+            return;
+        }
+        while let Payload::Spliced(of, left) = self.payload {
+            if of != stream {
+                return;
+            }
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            match splice(source, None, self.controller, None, left, flags) {
+                Ok(0) => self.is_now_short(left),
+                Ok(moved) if moved < left => self.payload = Payload::Spliced(of, left - moved),
+                Ok(_) => self.payload = Payload::None,
+                Err(Errno::INTR) => {}
+                // One of the two: the controller's end is full, or bytes that were counted are
+                // gone. A program may read its own stdout.
+                Err(Errno::AGAIN) => match ioctl_fionread(source) {
+                    Ok(0) => self.is_now_short(left),
+                    _ => return,
+                },
+                Err(_) => {
+                    self.drop_all();
+                    return;
+                }
+            }
+        }
+        self.flush();
+    }
+
+    /// Whether a frame waits for bytes from the pipe of `stream`.
+    pub(crate) fn is_splicing(&self, stream: Stream) -> bool {
+        matches!(self.payload, Payload::Spliced(of, _) if of == stream)
+    }
+
+    /// The pipe of a frame that is not complete is given up.
+    pub(crate) fn lose_the_rest(&mut self) {
+        if let Payload::Spliced(_, left) = self.payload {
+            self.is_now_short(left);
+        }
+    }
+
+    fn is_now_short(&mut self, left: usize) {
+        let message = b"an output stream was read by somebody else";
+        self.say(&FromGuardian::Error { code: SHORT_FRAME, message });
+        self.state = State::Short;
+        self.payload = Payload::Lost(left);
     }
 
     /// Reads and forgets.
@@ -165,6 +285,23 @@ impl<'t> Outbox<'t> {
             Err(_) => Relayed::End,
         }
     }
+
+    /// More room towards the controller, for a stream that fills its own.
+    pub(crate) fn grow(&mut self) {
+        self.room.grow(self.controller);
+    }
+
+    /// Gives it back; `false` while it is in use.
+    pub(crate) fn give_back(&mut self) -> bool {
+        self.room.give_back(self.controller)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Frame,
+    Zeros(usize),
+    Control,
 }
 
 fn read_some(source: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize, Errno> {

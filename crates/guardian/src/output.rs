@@ -4,16 +4,24 @@
 //! One of the streams that the program writes, on its way to the controller under credit.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use proton_stream_protocol::{Credit, FromGuardian, Malformed, Stream};
 use rustix::event::PollFlags;
 use rustix::io::ioctl_fionread;
 
 use crate::outbox::{Outbox, Relayed};
+use crate::room::Room;
 
 /// How many frames of one stream are passed on before the other streams, the
 /// controller and the timers are looked at again.
 const FRAMES_A_TURN: usize = 8;
+
+/// So many times in a row is load.
+const LOAD: u8 = 4;
+
+/// A pipe that was empty for so long gives its room back.
+const IDLE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Output {
     stream: Stream,
@@ -24,23 +32,35 @@ pub(crate) struct Output {
     discarded: bool,
     /// Poll said that there is something, and no read has found it dry since.
     ready: bool,
-    /// All writers have closed it; it holds bytes for which there is no credit.
+    /// Poll said that all writers have closed it.
     hung_up: bool,
     /// Bytes that were in the pipe when it was asked; counted down.
     owed: Option<usize>,
+    room: Room,
+    /// How often in a row the pipe was found nearly full.
+    filled: u8,
+    /// When a pipe that has grown was found empty.
+    idle_since: Option<Instant>,
 }
 
 impl Output {
     pub(crate) fn new(stream: Stream, pipe: Option<OwnedFd>, credit: Credit) -> Self {
-        Output { stream, pipe, credit, discarded: false, ready: false, hung_up: false, owed: None }
+        Output {
+            stream,
+            room: pipe.as_ref().map_or(Room::none(), |pipe| Room::of(pipe.as_fd())),
+            pipe,
+            credit,
+            discarded: false,
+            ready: false,
+            hung_up: false,
+            owed: None,
+            filled: 0,
+            idle_since: None,
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.pipe.is_none()
-    }
-
-    pub(crate) fn is_discarded(&self) -> bool {
-        self.discarded
     }
 
     /// More may be sent; without effect once nothing will be.
@@ -48,24 +68,17 @@ impl Output {
         if self.has_ended() || self.discarded {
             return Ok(());
         }
-        self.credit.grant(bytes)?;
-        if self.hung_up {
-            // Poll has nothing new to tell: what is in the pipe was told.
-            (self.hung_up, self.ready) = (false, true);
-        }
-        Ok(())
+        self.credit.grant(bytes)
     }
 
     /// What still comes is read and forgotten.
     pub(crate) fn discard(&mut self) {
         self.discarded = true;
-        self.hung_up = false;
     }
 
     /// Remembers what the pipe holds now, as what must still be delivered.
     pub(crate) fn owe(&mut self) {
-        let held = self.pipe.as_ref().and_then(|pipe| ioctl_fionread(pipe).ok());
-        self.owed = Some(held.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)));
+        self.owed = Some(self.held());
     }
 
     /// Whether what was owed is delivered and more could be.
@@ -76,10 +89,13 @@ impl Output {
     /// What to poll for, if anything.
     pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let pipe = self.pipe.as_ref()?;
-        if self.ready || self.hung_up {
+        if self.ready {
             None
         } else if self.discarded || self.credit.available() > 0 {
             Some((pipe.as_fd(), PollFlags::IN))
+        } else if self.hung_up {
+            // It holds bytes for which there is no credit, and poll would tell so for ever.
+            None
         } else {
             // Poll always tells POLLHUP: the end of an empty stream needs no credit.
             Some((pipe.as_fd(), PollFlags::empty()))
@@ -87,13 +103,24 @@ impl Output {
     }
 
     /// Poll found something.
-    pub(crate) fn is_ready_now(&mut self) {
+    pub(crate) fn is_ready_now(&mut self, found: PollFlags) {
         self.ready = true;
+        self.hung_up |= found.contains(PollFlags::HUP);
     }
 
     /// Whether a turn can do something without waiting for a poll.
-    pub(crate) fn can_go_on(&self, outbox_is_clear: bool) -> bool {
-        self.ready && (self.discarded || outbox_is_clear && self.credit.available() > 0)
+    pub(crate) fn can_go_on(&self, outbox: &Outbox<'_>) -> bool {
+        self.ready
+            && if self.discarded {
+                !outbox.is_splicing(self.stream)
+            } else {
+                outbox.is_clear() && self.credit.available() > 0
+            }
+    }
+
+    /// Whether nothing more will be read from it.
+    pub(crate) fn is_done(&self, outbox: &Outbox<'_>) -> bool {
+        self.has_ended() || self.discarded && !outbox.is_splicing(self.stream)
     }
 
     /// Passes on what there is, as far as credit, the controller and the turn allow.
@@ -103,15 +130,22 @@ impl Output {
             if !self.ready {
                 return;
             }
+            outbox.splice_on(self.stream, pipe.as_fd());
             let relayed = if self.discarded {
+                if outbox.is_splicing(self.stream) {
+                    return;
+                }
                 outbox.discard(pipe.as_fd())
+            } else if !outbox.is_clear() {
+                return;
             } else if self.credit.available() == 0 {
                 self.see_the_end_without_credit(outbox);
                 return;
-            } else if outbox.is_clear() {
-                outbox.relay(self.stream, pipe.as_fd(), self.credit.available())
             } else {
-                return;
+                let held = self.held();
+                self.grow_under_load(held, outbox);
+                let Some(pipe) = self.pipe.as_ref() else { return };
+                outbox.relay(self.stream, pipe.as_fd(), held, self.credit.available())
             };
             match relayed {
                 Relayed::Bytes(length) => {
@@ -119,24 +153,62 @@ impl Output {
                     debug_assert!(spent, "more was read than the credit allows");
                     self.owed = self.owed.map(|owed| owed.saturating_sub(length));
                 }
-                Relayed::Dry => self.ready = false,
+                Relayed::Dry => {
+                    self.ready = false;
+                    self.idle_since = self.room.is_grown().then(Instant::now);
+                }
                 Relayed::End => self.end(outbox),
             }
         }
     }
 
+    fn held(&self) -> usize {
+        let held = self.pipe.as_ref().and_then(|pipe| ioctl_fionread(pipe).ok());
+        held.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    fn grow_under_load(&mut self, held: usize, outbox: &mut Outbox<'_>) {
+        if !self.room.is_nearly_filled_by(held) {
+            self.filled = 0;
+            return;
+        }
+        self.idle_since = None;
+        self.filled = self.filled.saturating_add(1);
+        if self.filled >= LOAD {
+            if let Some(pipe) = &self.pipe {
+                self.room.grow(pipe.as_fd());
+                outbox.grow();
+            }
+        }
+    }
+
+    /// When [`give_back`](Self::give_back) has something to do.
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
+        self.idle_since.map(|since| since + IDLE)
+    }
+
+    /// Gives a pipe's room back that has not been used for a while.
+    pub(crate) fn give_back(&mut self, outbox: &mut Outbox<'_>, now: Instant) {
+        if self.idle_until().is_none_or(|until| now < until) {
+            return;
+        }
+        let pipe = self.pipe.as_ref();
+        let given = pipe.is_none_or(|pipe| self.room.give_back(pipe.as_fd()));
+        self.idle_since = (!given || !outbox.give_back()).then_some(now);
+    }
+
     fn see_the_end_without_credit(&mut self, outbox: &mut Outbox<'_>) {
         self.ready = false;
-        let held = self.pipe.as_ref().map(ioctl_fionread);
-        if matches!(held, Some(Ok(0))) {
+        if self.hung_up && self.held() == 0 {
             self.end(outbox);
-        } else {
-            self.hung_up = true;
         }
     }
 
     /// Nothing more comes, or nothing more is waited for.
     pub(crate) fn end(&mut self, outbox: &mut Outbox<'_>) {
+        if outbox.is_splicing(self.stream) {
+            outbox.lose_the_rest();
+        }
         if self.pipe.take().is_some() && !self.discarded {
             outbox.say(&FromGuardian::EndOfOutput(self.stream));
         }

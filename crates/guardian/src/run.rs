@@ -140,7 +140,7 @@ impl Run {
         self.input.report(outbox);
         for (token, output) in Token::OUTPUTS.into_iter().zip(&mut self.outputs) {
             if found.any(token) {
-                output.is_ready_now();
+                output.is_ready_now(found.flags(token));
             }
         }
         // Each goes first every other time: a controller that takes one frame a
@@ -183,6 +183,9 @@ impl Run {
             self.look_after_the_tree(now);
         }
         self.drain(outbox, now);
+        for output in &mut self.outputs {
+            output.give_back(outbox, now);
+        }
         if self.over {
             self.release(now);
         }
@@ -255,14 +258,14 @@ impl Run {
     }
 
     /// Whether the run's last frame can be sent.
-    pub(crate) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self, outbox: &Outbox<'_>) -> bool {
         matches!(self.cgroup, Cgroup::Gone)
-            && self.outputs.iter().all(|output| output.has_ended() || output.is_discarded())
+            && self.outputs.iter().all(|output| output.is_done(outbox))
     }
 
     /// When there is something to do that no descriptor tells.
-    pub(crate) fn deadline(&self, outbox_is_clear: bool) -> Option<Instant> {
-        if self.outputs.iter().any(|output| output.can_go_on(outbox_is_clear)) {
+    pub(crate) fn deadline(&self, outbox: &Outbox<'_>) -> Option<Instant> {
+        if self.outputs.iter().any(|output| output.can_go_on(outbox)) {
             return Some(Instant::now());
         }
         self.timer()
@@ -277,6 +280,7 @@ impl Run {
             Cgroup::Busy { next, .. } => Some(next),
             Cgroup::Held | Cgroup::Gone => None,
         };
-        [ending, self.drain_until, cgroup].into_iter().flatten().min()
+        let [stdout, stderr] = self.outputs.each_ref().map(Output::idle_until);
+        [ending, self.drain_until, cgroup, stdout, stderr].into_iter().flatten().min()
     }
 }

@@ -123,7 +123,7 @@ impl Session<'_> {
             }
             Phase::Running(run) => {
                 run.interest(&mut set);
-                deadline = run.deadline(self.outbox.is_clear());
+                deadline = run.deadline(&self.outbox);
             }
             Phase::Idle | Phase::Over => {}
         }
@@ -142,13 +142,17 @@ impl Session<'_> {
         if let Phase::Running(run) = &mut self.phase {
             run.relay(found, &mut self.outbox);
             run.advance(&mut self.outbox, died, now);
-            if run.is_done() {
+            if run.is_done(&self.outbox) {
                 self.say_what_became_of_it();
             }
         }
         self.outbox.flush();
         if self.outbox.is_gone() && self.hearing != Hearing::Gone {
             self.controller_is_gone(now);
+        }
+        if self.outbox.is_short() && self.hearing == Hearing::Frames {
+            self.hearing = Hearing::Refused;
+            self.end_silently(now);
         }
     }
 

@@ -168,7 +168,8 @@ fn run(command: &Command) -> std::io::Result<u8> {
         Ok(starting) => starting,
         Err(error) => return Ok(refused(&error)),
     };
-    let mut first = None;
+    // What comes before the program runs is passed on when it does.
+    let mut early = Vec::new();
     let refusal = loop {
         if let Some(outcome) = starting.outcome() {
             break outcome.err();
@@ -177,8 +178,8 @@ fn run(command: &Command) -> std::io::Result<u8> {
         set.add(Token::Starting, starting.as_fd(), PollFlags::IN);
         set.poll(None)?;
         while let Some(received) = signals.next() {
-            if ends(received.signal) {
-                first.get_or_insert(received.signal);
+            if !early.contains(&received.signal) {
+                early.push(received.signal);
             }
         }
     };
@@ -187,8 +188,8 @@ fn run(command: &Command) -> std::io::Result<u8> {
         ending: None,
         kill_delay: command.kill_delay,
     };
-    if let Some(signal) = first {
-        contained.end(signal);
+    for signal in early {
+        contained.pass_on(signal);
     }
     let survivors = contained.watch(&mut signals)?;
     for pid in survivors {

@@ -3,6 +3,8 @@
 
 //! Every byte, in order, before the exit.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 mod support;
 
 use proton_stream_protocol::{ExitKind, Field, Stream, ToGuardian};
@@ -10,10 +12,18 @@ use support::{Guardian, Said};
 
 /// `size` bytes that tell their place, on the descriptors named.
 fn writer(size: usize, descriptors: &str) -> String {
-    let to = descriptors.split(',').map(|fd| format!("os.write({fd}, chunk)"));
-    let writes = to.collect::<Vec<_>>().join("; ");
+    let to = descriptors.split(',').map(|fd| format!("    write({fd}, block)\n"));
+    let writes: String = to.collect();
     format!(
-        "import os\nleft = {size}\nn = 0\nwhile left:\n  chunk = (b'%07d\\n' % n)[:left]\n  n += 1; left -= len(chunk)\n  {writes}"
+        "import os
+def write(fd, block):
+    while block: block = block[os.write(fd, block):]
+left = {size}
+n = 0
+while left:
+    block = b''.join(b'%07d\\n' % i for i in range(n, n + 500))[:left]
+    n += 500; left -= len(block)
+{writes}"
     )
 }
 
@@ -250,4 +260,54 @@ fn a_tree_that_is_waited_for_ends_by_itself() {
     assert_eq!(outcome.stdout, b"first\nlate\n");
     assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(4));
     guardian.part();
+}
+
+#[test]
+fn great_output_arrives_whole_whatever_the_credit() {
+    // From one frame of copied bytes to many of spliced ones, and everything between.
+    for credit in [1_000, 20_000, 262_144, 5_000_000_u32] {
+        let field = Field::Credit { stdout: credit, stderr: 0 };
+        let size = if credit < 10_000 { 300_000 } else { 8 << 20 };
+        let program = writer(size, "1");
+        let (mut guardian, _) = Guardian::run_with(&["python3", "-c", &program], &[field]);
+        let mut all = Vec::new();
+        loop {
+            match guardian.hear() {
+                Said::Output(Stream::Stdout, bytes) => {
+                    assert!(bytes.len() <= credit as usize);
+                    let back = bytes.len() as u32;
+                    all.extend(bytes);
+                    guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: back });
+                }
+                Said::Exit(exit) => {
+                    assert_eq!(exit.kind, ExitKind::Exited(0));
+                    break;
+                }
+                Said::StdinGone | Said::EndOfOutput(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(all == expected(size), "credit {credit}");
+        guardian.part();
+    }
+}
+
+#[test]
+fn a_program_that_reads_its_own_output_ends_the_run_not_the_frames() {
+    // It takes back what the guardian may have announced already.
+    let program = "import os\nout = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n\
+        while True:\n  os.write(1, b'x' * 40000)\n  try: os.read(out, 40000)\n  except BlockingIOError: pass";
+    let (mut guardian, pid) = Guardian::run(&["python3", "-c", program]);
+    loop {
+        match guardian.hear() {
+            Said::Output(..) | Said::StdinGone => {}
+            Said::Error { code, message } => {
+                assert_eq!((code, &message[..]), (3, "an output stream was read by somebody else"));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(guardian.wait().success());
+    assert!(!support::is_alive(pid));
 }

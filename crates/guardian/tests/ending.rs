@@ -3,14 +3,14 @@
 
 //! The end of a program, in every state, whoever asks for it.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 mod support;
 
 use proton_stream_protocol::{Cause, ExitKind, Field, Stream, ToGuardian};
 use rustix::process::{kill_process, Pid, Signal};
-use support::{await_death, eventually, is_alive, pid_in, state, Guardian, Said};
+use support::{at_signal, await_death, eventually, is_alive, pid_in, state, Guardian, Said};
 
-// Scripts wait for a background child with `wait`, not with a loop of short sleeps: dash loses a
-// signal that arrives while it clears its mark of a vfork.
 const IGNORE_TERM: &str = "trap '' TERM; echo ready; exec sleep 1000";
 
 fn signal(pid: u32, signal: Signal) {
@@ -34,9 +34,9 @@ fn a_program_that_ignores_sigterm_is_gone_after_the_delay() {
 #[test]
 fn a_program_that_heeds_sigterm_ends_its_own_way() {
     let fields = [Field::KillDelay(600_000)];
-    let script = "trap 'echo bye; exit 7' TERM; sleep 1000 & echo ready; while :; do wait; done";
-    let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &fields);
-    guardian.hear_until("ready\n");
+    let script = at_signal(15, "say('bye'); os._exit(7)");
+    let (mut guardian, _) = Guardian::run_with(&["python3", "-c", &script], &fields);
+    guardian.hear_until("\n");
     guardian.say(&ToGuardian::Close);
     let outcome = guardian.hear_out();
     // It could write, though nobody reads: a closed pipe would have killed it.
@@ -58,9 +58,9 @@ fn a_delay_of_zero_is_sigkill_at_once() {
 #[test]
 fn a_stopped_program_is_continued_to_hear_sigterm() {
     let fields = [Field::KillDelay(600_000)];
-    let script = "trap 'exit 5' TERM; sleep 1000 & echo ready; while :; do wait; done";
-    let (mut guardian, pid) = Guardian::run_with(&["sh", "-c", script], &fields);
-    guardian.hear_until("ready\n");
+    let script = at_signal(15, "os._exit(5)");
+    let (mut guardian, pid) = Guardian::run_with(&["python3", "-c", &script], &fields);
+    guardian.hear_until("\n");
     signal(pid, Signal::STOP);
     eventually("it is stopped", || state(pid) == Some('T'));
     guardian.say(&ToGuardian::Close);
@@ -171,9 +171,9 @@ fn a_controller_that_vanishes_before_open_ends_the_guardian() {
 
 #[test]
 fn a_program_that_never_reads_can_still_be_signalled_and_closed() {
-    let script = "trap 'echo usr1' USR1; sleep 1000 & echo ready; while :; do wait; done";
-    let (mut guardian, pid) = Guardian::sh(script);
-    guardian.hear_until("ready\n");
+    let script = at_signal(10, "say('usr1\\n')");
+    let (mut guardian, pid) = Guardian::run(&["python3", "-c", &script]);
+    guardian.hear_until("\n");
     // All the credit there is; the program's pipe takes 64 KiB of it.
     for _ in 0..4 {
         guardian.say(&ToGuardian::Stdin(&[0; 65_536]));

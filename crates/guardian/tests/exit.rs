@@ -3,6 +3,8 @@
 
 //! What became of the program, told as it was, once.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 mod support;
 
 use proton_stream_protocol::{Cause, ExitKind, Field, Rlimit};

@@ -3,6 +3,8 @@
 
 //! Controllers that speak nonsense.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 mod support;
 
 use proton_stream_protocol::{Field, Open, Stream, ToGuardian};

@@ -3,13 +3,15 @@
 
 //! `proton-guardian [options] program`, as a person would use it.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{kill_process, Pid, Signal};
-use support::{await_death, eventually, pid_in, state};
+use support::{at_signal, await_death, eventually, pid_in, state};
 
 fn guardian() -> Command {
     Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
@@ -23,11 +25,12 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Starts a shell script and gives the first line that it prints.
-fn start(options: &[&str], script: &str) -> (Child, String) {
+/// Starts a program and gives the first line that it prints.
+fn start(options: &[&str], program: &[&str]) -> (Child, String) {
     let mut child = guardian()
         .args(options)
-        .args(["--", "sh", "-c", script])
+        .arg("--")
+        .args(program)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -138,21 +141,18 @@ fn help_and_version_are_told() {
 fn a_shells_signal_ends_the_whole_tree_with_that_signal_first() {
     for sent in [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP] {
         let number = sent.as_raw();
-        let script = format!(
-            "trap 'exit $((30+{number}))' {number}; sleep 1000 & echo $!; while :; do wait; done"
-        );
-        let (mut child, line) = start(&[], &script);
+        let script = at_signal(number, &format!("os._exit(30 + {number})"));
+        let (mut child, line) = start(&[], &["python3", "-c", &script]);
         signal(&child, sent);
-        let code = child.wait().unwrap().code();
-        assert_eq!(code, Some(30 + number));
+        assert_eq!(child.wait().unwrap().code(), Some(30 + number));
         await_death(pid_in(&line));
     }
 }
 
 #[test]
 fn what_ignores_the_first_signal_is_killed_after_the_delay() {
-    let script = "trap '' INT TERM; sleep 1000 & echo $$; while :; do wait; done";
-    let (mut child, line) = start(&["--delay-to-sigkill", "50"], script);
+    let script = "trap '' INT TERM; echo $$; exec sleep 1000";
+    let (mut child, line) = start(&["--delay-to-sigkill", "50"], &["sh", "-c", script]);
     signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
     await_death(pid_in(&line));
@@ -160,14 +160,15 @@ fn what_ignores_the_first_signal_is_killed_after_the_delay() {
 
 #[test]
 fn descendants_do_not_outlive_the_program() {
-    let (mut child, line) = start(&[], "setsid sleep 1000 >/dev/null 2>&1 & echo $!; exit 3");
+    let (mut child, line) =
+        start(&[], &["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!; exit 3"]);
     assert_eq!(child.wait().unwrap().code(), Some(3));
     await_death(pid_in(&line));
 }
 
 #[test]
 fn stopping_stops_the_program_too_and_continuing_continues_it() {
-    let (mut child, line) = start(&[], "echo $$; exec sleep 1000");
+    let (mut child, line) = start(&[], &["sh", "-c", "echo $$; exec sleep 1000"]);
     let program = pid_in(&line);
     signal(&child, Signal::TSTP);
     eventually("both are stopped", || {
@@ -181,8 +182,8 @@ fn stopping_stops_the_program_too_and_continuing_continues_it() {
 
 #[test]
 fn a_change_of_the_windows_size_is_passed_on() {
-    let script = "trap 'exit 9' WINCH; sleep 1000 & echo $$; while :; do wait; done";
-    let (mut child, _) = start(&[], script);
+    let script = at_signal(28, "os._exit(9)");
+    let (mut child, _) = start(&[], &["python3", "-c", &script]);
     signal(&child, Signal::WINCH);
     assert_eq!(child.wait().unwrap().code(), Some(9));
 }

@@ -3,6 +3,8 @@
 
 //! Starts that fail, and what the started program finds.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 mod support;
 
 use proton_stream_protocol::{ExitKind, Field, ToGuardian};

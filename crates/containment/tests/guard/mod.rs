@@ -16,7 +16,7 @@ use std::process::{Command, Output, Stdio};
 /// How many processes there can be inside.
 pub(crate) const MOST_PROCESSES: &str = "64";
 
-const SECONDS: u32 = 40;
+const SECONDS: &str = "40";
 const OUTER_NAMESPACE: &str = "PROTON_GUARD_OUTER_NAMESPACE";
 const GROUP: &str = "PROTON_GUARD_GROUP";
 
@@ -74,19 +74,28 @@ fn namespace() -> String {
     link.to_string_lossy().into_owned()
 }
 
-/// Runs this executable behind the guard.
+/// Runs this executable behind the guard. Without privilege the namespaces come with one of users,
+/// and the number of processes is a resource limit instead of a group's.
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    let group = Group::new("pids");
-    fs::write(group.path().join("pids.max"), MOST_PROCESSES).expect("pids.max");
-    Command::new("/bin/sh")
-        .args(["-c", "echo 0 > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"])
-        .arg(group.path())
-        .args(["timeout", "-s", "KILL", &SECONDS.to_string()])
-        .args(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+    let group = rustix::process::geteuid().is_root().then(|| Group::new("pids"));
+    let mut command = Command::new("/bin/sh");
+    let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let deadline = ["timeout", "-s", "KILL", SECONDS];
+    if let Some(group) = &group {
+        fs::write(group.path().join("pids.max"), MOST_PROCESSES).expect("pids.max");
+        let enter = "echo 0 > \"$1/cgroup.procs\" && shift && exec \"$@\"";
+        command.args(["-c", enter, "sh"]).arg(group.path());
+        command.args(deadline).args(unshare);
+        command.env(GROUP, group.path());
+    } else {
+        command.args(["-c", "exec \"$@\"", "sh"]).args(deadline);
+        command.arg("prlimit").arg(format!("--nproc={MOST_PROCESSES}"));
+        command.args(unshare).args(["--user", "--map-current-user"]);
+    }
+    command
         .arg(std::env::current_exe().expect("this executable"))
         .args(arguments)
         .env(OUTER_NAMESPACE, namespace())
-        .env(GROUP, group.path())
         .stdin(Stdio::null())
         .output()
         .expect("the guard's shell")
@@ -106,7 +115,16 @@ pub(crate) fn confirm() {
     }
 }
 
-/// The group that holds everything behind the guard.
+/// How many processes there are behind the guard, as far as this user sees them.
+pub(crate) fn population() -> usize {
+    confirm();
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries
+        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        .count()
+}
+
+/// The group that holds everything behind the guard, for root.
 pub(crate) fn group() -> PathBuf {
     confirm();
     std::env::var_os(GROUP).expect("the guard's group").into()

@@ -6,7 +6,7 @@
 use std::fs;
 
 use proton_stream_containment::cgroup::{Place, Request, Setting};
-use proton_stream_containment::{Level, Released, Specification, Step};
+use proton_stream_containment::{Level, Released, Specification, Status, Step};
 
 use crate::guard::{mount_of, Group};
 use crate::host::{bytes, cases, eventually, is_alive, program, sh, Host};
@@ -21,6 +21,7 @@ cases! {
     Root groups_that_the_program_made_are_killed_and_removed;
     Root a_group_is_released_only_when_it_is_empty;
     Root an_oom_kill_is_told;
+    Root a_group_too_small_for_a_process_is_never_a_success;
     Root a_frozen_run_is_killed;
     Root a_failed_exec_leaves_no_group;
     Root two_runs_on_one_path_do_not_share_it;
@@ -241,6 +242,29 @@ fn an_oom_kill_is_told() {
     host.wait(&mut running.program);
     assert!(!running.program.oom_killed());
     host.end(&mut running.program);
+}
+
+fn a_group_too_small_for_a_process_is_never_a_success() {
+    let bases = Bases::new(&["memory"]);
+    let mut host = Host::new();
+    let settings = vec![setting("memory", "memory.limit_in_bytes", "4096")];
+    let spec = inside(program("/bin/true", &[]), &["memory"], bases.place(), settings);
+    let mut starting = proton_stream_containment::start(&spec, None).expect("forked");
+    let mut outcome = None;
+    eventually("the outcome is known", || {
+        outcome = starting.outcome();
+        outcome.is_some()
+    });
+    let mut program = starting.into_program();
+    let ended = host.wait(&mut program);
+    let killed = Status::Signalled { signal: 9, core: false };
+    match outcome {
+        Some(Err(error)) => assert_eq!((error.step, error.errno), (Step::Exec, libc::EINTR)),
+        // The kernel let the exec begin.
+        _ => assert_eq!(ended.status, killed),
+    }
+    assert!(program.oom_killed());
+    host.end(&mut program);
 }
 
 fn a_frozen_run_is_killed() {

@@ -28,8 +28,10 @@ pub(crate) enum How {
     Plain,
     /// Only as root.
     Root,
-    /// Only as root, and behind the guard.
+    /// Behind the guard.
     Guarded,
+    /// Only as root, and behind the guard.
+    RootGuarded,
     /// Only as a part of another case, behind the guard.
     Inside,
 }
@@ -82,7 +84,8 @@ fn run_all(words: &[&str]) -> ExitCode {
     };
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
     for case in cases().filter(wanted) {
-        if case.how != How::Plain && !rustix::process::geteuid().is_root() {
+        if matches!(case.how, How::Root | How::RootGuarded) && !rustix::process::geteuid().is_root()
+        {
             println!("test {} ... needs root: sudo -E cargo test", case.name);
             skipped += 1;
             if std::env::var_os("CI").is_some() {
@@ -105,7 +108,7 @@ fn run_all(words: &[&str]) -> ExitCode {
 }
 
 fn run_one(case: &Case) -> (bool, String) {
-    if case.how == How::Guarded {
+    if matches!(case.how, How::Guarded | How::RootGuarded) {
         let output = guard::run(&["--guarded", case.name]);
         let text = [output.stdout, output.stderr].concat();
         return (output.status.success(), String::from_utf8_lossy(&text).into_owned());

@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule Bench.Parts.Start do
+  @moduledoc false
+
+  # `true` by absolute path, from the open to its exit status: one at a time, and by eight
+  # owners at once. And many `sleep`s opened by one owner and closed again.
+
+  import Bench.Numbers, only: [figure: 4, percentile: 2, short: 1]
+  alias Bench.{Proc, Side}
+
+  @sides [{"port", :port}, {"ours", []}]
+  @plotted [50, 90, 99, 99.9]
+  @owners 8
+
+  @spec run(map()) :: [map()]
+  def run(%{quick: quick?}) do
+    path = Side.path("true")
+    for {_, side} <- @sides, do: Side.alone(fn -> one(side, path) end)
+
+    one_at_a_time(path, if(quick?, do: 30, else: 200), if(quick?, do: 3, else: 11)) ++
+      at_once(path, if(quick?, do: 5, else: 40), if(quick?, do: 3, else: 11)) ++
+      many(if(quick?, do: 50, else: 1_000), if(quick?, do: 2, else: 9))
+  end
+
+  defp one_at_a_time(path, times, rounds) do
+    rounds =
+      Side.rounds(@sides ++ [{"System.cmd", :cmd}], rounds, fn side ->
+        Side.alone(fn -> for _ <- 1..times, do: one(side, path) end)
+      end)
+
+    at = fn percent ->
+      for round <- rounds,
+          do: Map.new(round, fn {side, all} -> {side, percentile(all, percent)} end)
+    end
+
+    pooled =
+      for side <- Map.keys(hd(rounds)), into: %{} do
+        all = Enum.flat_map(rounds, & &1[side])
+        {side, for(percent <- @plotted, do: short(percentile(all, percent)))}
+      end
+
+    [
+      figure("start.true.p50", "run to exit of `true`, p50", "µs", at.(50)),
+      figure("start.true.p99", "run to exit of `true`, p99", "µs", at.(99)),
+      %{
+        id: "start.true.curve",
+        what: "run to exit of `true`",
+        unit: "µs",
+        x: @plotted,
+        curves: pooled
+      }
+    ]
+  end
+
+  defp one(:cmd, path) do
+    {took, {"", 0}} = Side.microseconds(fn -> System.cmd(path, []) end)
+    took
+  end
+
+  defp one(side, path) do
+    {took, 0} = Side.microseconds(fn -> side |> Side.open(path, []) |> Side.count() end)
+    took
+  end
+
+  defp at_once(path, times, rounds) do
+    rounds =
+      Side.rounds(@sides, rounds, fn side ->
+        {took, _} =
+          Side.microseconds(fn ->
+            1..@owners
+            |> Enum.map(fn _ -> Task.async(fn -> for _ <- 1..times, do: one(side, path) end) end)
+            |> Task.await_many(:infinity)
+          end)
+
+        @owners * times / took * 1_000_000
+      end)
+
+    [figure("start.true.eight", "runs of `true`, #{@owners} at once", "runs/s", rounds)]
+  end
+
+  # `Port.open/2` returns before there is a process, let alone the program, so the time ends
+  # when each process has become its program. A port has no close that ends a `sleep`, so
+  # closing has no counterpart.
+  defp many(count, rounds) do
+    sleep = Side.path("sleep")
+
+    rounds =
+      Side.rounds(@sides, rounds, fn side ->
+        Side.alone(fn ->
+          {opening, {programs, _}} =
+            Side.microseconds(fn ->
+              programs = for _ <- 1..count, do: Side.open(side, sleep, ["1000"])
+              {programs, Enum.each(programs, &runs(Side.os_pid(&1)))}
+            end)
+
+          {closing, :ok} = Side.microseconds(fn -> Side.close(programs) end)
+          {opening / count, side != :port && closing / count}
+        end)
+      end)
+
+    for {id, what, index} <- [{"open", "opening", 0}, {"close", "closing", 1}] do
+      figure(
+        "start.many.#{id}",
+        "#{what} #{count} sleeps, each",
+        "µs",
+        for(round <- rounds, do: Map.new(round, fn {side, both} -> {side, elem(both, index)} end))
+      )
+    end
+  end
+
+  defp runs(pid), do: Proc.name(pid) == "sleep" || runs(pid)
+end
