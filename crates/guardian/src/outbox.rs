@@ -257,7 +257,15 @@ impl<'t> Outbox<'t> {
 
     /// Whether a frame waits for bytes from the pipe of `stream`.
     pub(crate) fn is_splicing(&self, stream: Stream) -> bool {
-        matches!(self.payload, Payload::Spliced(of, _) if of == stream)
+        self.left_to_splice(stream) > 0
+    }
+
+    /// How many.
+    pub(crate) fn left_to_splice(&self, stream: Stream) -> usize {
+        match self.payload {
+            Payload::Spliced(of, left) if of == stream => left,
+            _ => 0,
+        }
     }
 
     /// The pipe of a frame that is not complete is given up.

@@ -76,9 +76,10 @@ impl Output {
         self.discarded = true;
     }
 
-    /// Remembers what the pipe holds now, as what must still be delivered.
-    pub(crate) fn owe(&mut self) {
-        self.owed = Some(self.held());
+    /// Remembers what the pipe holds now, as what must still be delivered. What a begun frame is
+    /// going to take from there counts as delivered.
+    pub(crate) fn owe(&mut self, outbox: &Outbox<'_>) {
+        self.owed = Some(self.held().saturating_sub(outbox.left_to_splice(self.stream)));
     }
 
     /// Whether what was owed is delivered and more could be.

@@ -180,7 +180,7 @@ impl Run {
     /// Goes on with whatever is due; `died` says that a child may have.
     pub(crate) fn advance(&mut self, outbox: &mut Outbox<'_>, died: bool, now: Instant) {
         if died || self.timer().is_some_and(|deadline| now >= deadline) {
-            self.look_after_the_tree(now);
+            self.look_after_the_tree(outbox, now);
         }
         self.drain(outbox, now);
         for output in &mut self.outputs {
@@ -191,11 +191,11 @@ impl Run {
         }
     }
 
-    fn look_after_the_tree(&mut self, now: Instant) {
+    fn look_after_the_tree(&mut self, outbox: &Outbox<'_>, now: Instant) {
         let had_ended = self.program.ended().is_some();
         let reaped = self.program.reap();
         if self.program.ended().is_some() && !had_ended {
-            self.program_has_ended();
+            self.program_has_ended(outbox);
         }
         self.alone |= reaped.alone;
         if let (Some(ending), false) = (&mut self.ending, self.alone) {
@@ -204,14 +204,14 @@ impl Run {
         let given_up = self.ending.as_ref().is_some_and(Ending::has_given_up);
         if (self.alone || given_up) && !self.over {
             self.over = true;
-            self.outputs.iter_mut().for_each(Output::owe);
+            self.outputs.iter_mut().for_each(|output| output.owe(outbox));
             self.drain_until = None;
         }
     }
 
-    fn program_has_ended(&mut self) {
+    fn program_has_ended(&mut self, outbox: &Outbox<'_>) {
         // What it wrote is in the pipes by now; what comes later is its descendants'.
-        self.outputs.iter_mut().for_each(Output::owe);
+        self.outputs.iter_mut().for_each(|output| output.owe(outbox));
         if !self.terms.wait_for_tree {
             self.input.lose();
         }

@@ -344,8 +344,10 @@ impl Session<'_> {
 
     fn say_start_error(&mut self, error: &StartError) {
         let detail = &error.detail[..error.detail.len().min(DETAIL)];
+        // The controller hung up, or closed, while a name was looked up.
+        let cancelled = error.errno == Errno::CANCELED.raw_os_error();
         self.outbox.say(&FromGuardian::StartError {
-            step: step(error.step),
+            step: if cancelled { CANCELLED } else { step(error.step) },
             errno: error.errno.unsigned_abs(),
             detail,
         });

@@ -311,3 +311,17 @@ fn a_program_that_reads_its_own_output_ends_the_run_not_the_frames() {
     assert!(guardian.wait().success());
     assert!(!support::is_alive(pid));
 }
+
+#[test]
+fn a_program_that_ends_in_the_middle_of_a_frame_ends_the_run() {
+    // The controller's pipe is full, so that of the second stream's frame a part is still in the
+    // program's pipe when the program dies and what it left there is counted.
+    let script = "head -c 50000 /dev/zero; head -c 60000 /dev/zero >&2; sleep 1000 & exit 3";
+    let (mut guardian, pid) = Guardian::run_unheard(&["sh", "-c", script]);
+    support::await_death(pid);
+    guardian.listen();
+    let outcome = guardian.hear_out();
+    assert_eq!((outcome.stdout.len(), outcome.stderr.len()), (50_000, 60_000));
+    assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(3));
+    guardian.part();
+}

@@ -273,38 +273,9 @@ fn descendants_die_when_the_program_exits_by_itself() {
 
 #[test]
 fn a_controller_that_does_not_read_does_not_keep_the_program_alive() {
-    use std::io::Read;
-    use std::process::{Command, Stdio};
-    let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
-        .arg("session")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut wire = Vec::new();
-    let program = ["sh", "-c", "echo $$ >&2; exec yes"];
-    let mut fields = vec![Field::Program(program[0].as_bytes())];
-    fields.extend(program[1..].iter().map(|argument| Field::Argument(argument.as_bytes())));
-    fields.push(Field::Inherited(b"PATH=/usr/bin:/bin"));
-    fields.push(Field::Credit { stdout: 1 << 30, stderr: 1 << 30 });
-    ToGuardian::Open(proton_stream_protocol::Open { package: b"", fields }).encode(&mut wire);
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), &wire).unwrap();
-    // STARTED tells the pid; what follows is left in the pipe until it is full.
-    let mut stdout = child.stdout.take().unwrap();
-    let mut start = [0; 5 + 2 + 1];
-    stdout.read_exact(&mut start).unwrap();
-    let mut package = vec![0; usize::from(start[7])];
-    stdout.read_exact(&mut package).unwrap();
-    let mut started = [0; 5 + 9];
-    stdout.read_exact(&mut started).unwrap();
-    let pid = u32::from_be_bytes(started[5..9].try_into().unwrap());
+    let (mut guardian, pid) = Guardian::run_unheard(&["yes"]);
     eventually("the program is blocked in its write", || state(pid) == Some('S'));
-    drop(child.stdin.take());
-    let mut status = None;
-    eventually("the guardian is gone", || {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    assert!(status.unwrap().success());
+    guardian.vanish();
+    assert!(guardian.wait().success());
     assert!(!is_alive(pid));
 }

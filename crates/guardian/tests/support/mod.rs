@@ -8,7 +8,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use proton_stream_protocol::{
@@ -58,11 +58,20 @@ pub struct Guardian {
     pub child: Child,
     stdin: Option<ChildStdin>,
     frames: Receiver<Said>,
+    /// Held while the guardian is not listened to.
+    deafness: Option<Sender<()>>,
 }
 
 impl Guardian {
     /// Starts one that has not been told anything.
     pub fn new() -> Self {
+        let mut guardian = Self::deaf_after_started();
+        guardian.listen();
+        guardian
+    }
+
+    /// What follows STARTED is left in the pipe until [`listen`](Self::listen).
+    fn deaf_after_started() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
             .arg("session")
             .stdin(Stdio::piped())
@@ -72,6 +81,7 @@ impl Guardian {
         let stdin = child.stdin.take();
         let mut stdout = child.stdout.take().expect("piped");
         let (sender, frames) = channel();
+        let (deafness, hearing) = channel();
         std::thread::spawn(move || {
             let mut head = [0; HEADER_LENGTH];
             while stdout.read_exact(&mut head).is_ok() {
@@ -79,17 +89,41 @@ impl Guardian {
                 let mut body = vec![0; header.body_length];
                 stdout.read_exact(&mut body).expect("a whole body");
                 let frame = FromGuardian::decode(header.kind, &body).expect("a well-formed frame");
-                if sender.send(frame.into()).is_err() {
+                let said = Said::from(frame);
+                let started = matches!(said, Said::Started { .. });
+                if sender.send(said).is_err() {
                     return;
+                }
+                if started {
+                    // Until the other end is dropped: nothing is ever sent.
+                    let _: Result<(), _> = hearing.recv();
                 }
             }
         });
-        Guardian { child, stdin, frames }
+        Guardian { child, stdin, frames, deafness: Some(deafness) }
+    }
+
+    /// Reads on.
+    pub fn listen(&mut self) {
+        self.deafness = None;
+    }
+
+    /// Starts a program without reading what follows STARTED.
+    pub fn run_unheard(program: &[&str]) -> (Self, u32) {
+        let mut guardian = Self::deaf_after_started();
+        guardian.open(program, &[]);
+        let pid = guardian.started(program);
+        (guardian, pid)
     }
 
     /// Starts one and tells it to run `program` with great credit and whatever `fields` say.
     pub fn open_with(program: &[&str], fields: &[Field<'_>]) -> Self {
         let mut guardian = Self::new();
+        guardian.open(program, fields);
+        guardian
+    }
+
+    fn open(&mut self, program: &[&str], fields: &[Field<'_>]) {
         let mut all = vec![Field::Program(program[0].as_bytes())];
         all.extend(program[1..].iter().map(|argument| Field::Argument(argument.as_bytes())));
         all.push(Field::Inherited(b"PATH=/usr/local/bin:/usr/bin:/bin"));
@@ -97,18 +131,22 @@ impl Guardian {
             all.push(Field::Credit { stdout: 1 << 30, stderr: 1 << 30 });
         }
         all.extend_from_slice(fields);
-        guardian.say(&ToGuardian::Open(Open { package: b"test", fields: all }));
-        guardian
+        self.say(&ToGuardian::Open(Open { package: b"test", fields: all }));
+    }
+
+    fn started(&mut self, program: &[&str]) -> u32 {
+        assert_eq!(self.hear(), Said::Hello);
+        match self.hear() {
+            Said::Started { pid, .. } => pid,
+            other => panic!("{program:?} did not start: {other:?}"),
+        }
     }
 
     /// The same, and waits until the program runs.
     pub fn run_with(program: &[&str], fields: &[Field<'_>]) -> (Self, u32) {
         let mut guardian = Self::open_with(program, fields);
-        assert_eq!(guardian.hear(), Said::Hello);
-        match guardian.hear() {
-            Said::Started { pid, .. } => (guardian, pid),
-            other => panic!("{program:?} did not start: {other:?}"),
-        }
+        let pid = guardian.started(program);
+        (guardian, pid)
     }
 
     pub fn run(program: &[&str]) -> (Self, u32) {
