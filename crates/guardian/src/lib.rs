@@ -17,6 +17,7 @@ mod input;
 mod outbox;
 mod output;
 mod polling;
+mod report;
 mod room;
 mod run;
 mod session;

@@ -5,12 +5,10 @@
 //! its poll, and reads the controller in every state.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use proton_stream_containment::{start, Level, Signals, StartError, Starting, Status, Step};
-use proton_stream_protocol::{
-    Cause, Exit, ExitKind, FromGuardian, Malformed, Open, ToGuardian, PACKAGE_VERSION,
-};
+use proton_stream_containment::{start, Signals, Starting};
+use proton_stream_protocol::{Cause, FromGuardian, Malformed, Open, ToGuardian, PACKAGE_VERSION};
 use rustix::event::PollFlags;
 use rustix::io::{read, Errno};
 
@@ -18,17 +16,12 @@ use crate::ending::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2}
 use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
 use crate::polling::{Found, PollSet, Token};
+use crate::report;
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
 
 /// One read of the controller takes at most this much.
 const READ: usize = 64 * 1024;
-
-/// A longer detail of START_ERROR is cut.
-const DETAIL: usize = 4096;
-
-/// START_ERROR's step for a start that CLOSE cancelled (PROTOCOL §4).
-const CANCELLED: u8 = 11;
 
 /// ERROR's codes (PROTOCOL §8).
 const ERROR_VERSION: u8 = 1;
@@ -252,7 +245,7 @@ impl Session<'_> {
         match started {
             Ok(pending) => self.phase = Phase::Starting(Box::new(pending)),
             Err(error) => {
-                self.say_start_error(&error);
+                self.outbox.say(&report::start_error(&error));
                 self.goodbye();
             }
         }
@@ -273,7 +266,7 @@ impl Session<'_> {
                 let mut run = Run::new(starting.into_program(), Verdict::Exit, terms);
                 self.outbox.say(&FromGuardian::Started {
                     pid: run.program.pid().unwrap_or(0),
-                    level: level(run.program.level()),
+                    level: report::level(run.program.level()),
                     stdin_credit: run.input.initial_credit(),
                     cgroup: run.program.cgroup_path(),
                 });
@@ -330,27 +323,12 @@ impl Session<'_> {
     fn say_what_became_of_it(&mut self) {
         let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Over) else { return };
         match &run.verdict {
-            Verdict::Exit => self.outbox.say(&FromGuardian::Exit(exit(&run))),
-            Verdict::Refused(error) => self.say_start_error(error),
-            Verdict::Cancelled => self.outbox.say(&FromGuardian::StartError {
-                step: CANCELLED,
-                errno: 0,
-                detail: b"",
-            }),
+            Verdict::Exit => self.outbox.say(&FromGuardian::Exit(report::exit(&run))),
+            Verdict::Refused(error) => self.outbox.say(&report::start_error(error)),
+            Verdict::Cancelled => self.outbox.say(&report::cancelled()),
             Verdict::Silence => {}
         }
         self.goodbye();
-    }
-
-    fn say_start_error(&mut self, error: &StartError) {
-        let detail = &error.detail[..error.detail.len().min(DETAIL)];
-        // The controller hung up, or closed, while a name was looked up.
-        let cancelled = error.errno == Errno::CANCELED.raw_os_error();
-        self.outbox.say(&FromGuardian::StartError {
-            step: if cancelled { CANCELLED } else { step(error.step) },
-            errno: error.errno.unsigned_abs(),
-            detail,
-        });
     }
 
     fn goodbye(&mut self) {
@@ -358,48 +336,5 @@ impl Session<'_> {
         if self.hearing == Hearing::Frames {
             self.hearing = Hearing::Goodbye;
         }
-    }
-}
-
-fn exit(run: &Run) -> Exit {
-    let ended = run.program.ended();
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    Exit {
-        kind: match ended.map(|ended| ended.status) {
-            Some(Status::Exited(status)) => ExitKind::Exited(status),
-            Some(Status::Signalled { signal, core }) => ExitKind::Signalled { signal, core },
-            None => ExitKind::Unknown,
-        },
-        oom_killed: run.oom_killed(),
-        cause: run.cause(),
-        user_time: ended.map_or(0, |ended| micros(ended.user)),
-        system_time: ended.map_or(0, |ended| micros(ended.system)),
-        max_rss: ended.map_or(0, |ended| ended.max_rss_kib),
-        survivors: run.survivors(),
-    }
-}
-
-fn level(level: Level) -> u8 {
-    match level {
-        Level::Tree => 0,
-        Level::Cgroup => 1,
-        _ => 2,
-    }
-}
-
-/// START_ERROR's steps (PROTOCOL §4).
-fn step(step: Step) -> u8 {
-    match step {
-        Step::Specification => 1,
-        Step::Exec => 2,
-        Step::Directory => 3,
-        Step::User => 4,
-        Step::Group => 5,
-        Step::Groups => 6,
-        Step::Cgroup => 7,
-        Step::Fork => 8,
-        Step::Stdio => 9,
-        // Step is non-exhaustive; whatever comes is about the process.
-        _ => 10,
     }
 }

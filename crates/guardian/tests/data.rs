@@ -316,8 +316,10 @@ fn a_program_that_reads_its_own_output_ends_the_run_not_the_frames() {
 fn a_program_that_ends_in_the_middle_of_a_frame_ends_the_run() {
     // The controller's pipe is full, so that of the second stream's frame a part is still in the
     // program's pipe when the program dies and what it left there is counted.
-    let script = "head -c 50000 /dev/zero; head -c 60000 /dev/zero >&2; sleep 1000 & exit 3";
-    let (mut guardian, pid) = Guardian::run_unheard(&["sh", "-c", script]);
+    let program = "import os, subprocess\n\
+        os.write(1, b'o' * 50000); os.write(2, b'e' * 60000)\n\
+        subprocess.Popen(['sleep', '1000']); os._exit(3)";
+    let (mut guardian, pid) = Guardian::run_unheard(&["python3", "-c", program]);
     support::await_death(pid);
     guardian.listen();
     let outcome = guardian.hear_out();
