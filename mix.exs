@@ -35,7 +35,8 @@ defmodule ProtonStream.MixProject do
   # All that is needed to build from source with `cargo build --locked`. Every
   # crate is in it, also those that the guardian doesn't use: cargo refuses a
   # workspace in which a member is missing, and --locked one whose Cargo.lock
-  # speaks of crates that aren't there.
+  # speaks of crates that aren't there. Tests are in it because cargo also refuses
+  # a manifest that names a target whose file is missing.
   defp package do
     [
       licenses: ["Apache-2.0", "CC-BY-4.0", "CC0-1.0"],
@@ -52,6 +53,7 @@ defmodule ProtonStream.MixProject do
         "SECURITY.md",
         "crates/*/Cargo.toml",
         "crates/*/src",
+        "crates/*/tests",
         "docs",
         "lib",
         "mix",
