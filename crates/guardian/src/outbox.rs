@@ -227,13 +227,10 @@ impl<'t> Outbox<'t> {
 
     /// Goes on with a frame whose payload is in the pipe of `stream`, if there is one.
     pub(crate) fn splice_on(&mut self, stream: Stream, source: BorrowedFd<'_>) {
-        if self.frame_begin < self.frame_end {
+        if !self.is_splicing(stream) || self.frame_begin < self.frame_end {
             return;
         }
         while let Payload::Spliced(of, left) = self.payload {
-            if of != stream {
-                return;
-            }
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
             match splice(source, None, self.controller, None, left, flags) {
                 Ok(0) => self.is_now_short(left),
