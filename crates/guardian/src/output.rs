@@ -115,7 +115,8 @@ impl Output {
             && if self.discarded {
                 !outbox.is_splicing(self.stream)
             } else {
-                outbox.is_clear() && self.credit.available() > 0
+                // Without credit, too: the turn finds out whether the stream has ended.
+                outbox.is_clear()
             }
     }
 
