@@ -3,6 +3,8 @@
 
 //! Round trips, and bytes that nobody meant.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 use proptest::prelude::*;
 use proton_stream_protocol::{
     Cause, Exit, ExitKind, Field, FromGuardian, Header, Open, Stdio, Stream, ToGuardian,

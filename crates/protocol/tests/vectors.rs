@@ -3,6 +3,8 @@
 
 //! The vectors of `fixtures/frames.txt`, which the Elixir codec is tested against too.
 
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
 use proton_stream_protocol::{
     Cause, Exit, ExitKind, Field, FromGuardian, Header, Open, Rlimit, Stdio, ToGuardian,
     HEADER_LENGTH,
