@@ -112,6 +112,7 @@ impl Output {
     /// Whether a turn can do something without waiting for a poll.
     pub(crate) fn can_go_on(&self, outbox: &Outbox<'_>) -> bool {
         self.ready
+            && self.pipe.is_some()
             && if self.discarded {
                 !outbox.is_splicing(self.stream)
             } else {

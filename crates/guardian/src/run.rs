@@ -280,7 +280,10 @@ impl Run {
             Cgroup::Busy { next, .. } => Some(next),
             Cgroup::Held | Cgroup::Gone => None,
         };
+        // A stream that has become busy again is what is waited for, not a time that may be past.
+        let settled = self.outputs.iter().all(Output::is_settled);
+        let drain = self.drain_until.filter(|_| settled);
         let [stdout, stderr] = self.outputs.each_ref().map(Output::idle_until);
-        [ending, self.drain_until, cgroup, stdout, stderr].into_iter().flatten().min()
+        [ending, drain, cgroup, stdout, stderr].into_iter().flatten().min()
     }
 }

@@ -5,6 +5,7 @@
 //! stdin, stdout and stderr, whose flags are never touched.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
@@ -71,18 +72,23 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             Ok(status) => ExitCode::from(status),
             Err(error) => fail(&format!("{error}")),
         },
-        Ok(Request::Print(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(Request::Print(text)) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{error}")),
+        },
         Err(error) => fail(&format!("{error}; see --help")),
     }
 }
 
 /// Says why, and gives the status for it.
 pub(crate) fn fail(sentence: &str) -> ExitCode {
-    eprintln!("proton-guardian: {sentence}");
+    complain(sentence);
     ExitCode::from(FAILED)
+}
+
+/// On stderr. Where that can't be written, nobody hears it, and the exit status stays what it is.
+fn complain(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "proton-guardian: {sentence}");
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Request, lexopt::Error> {
@@ -193,7 +199,7 @@ fn run(command: &Command) -> std::io::Result<u8> {
     }
     let survivors = contained.watch(&mut signals)?;
     for pid in survivors {
-        eprintln!("proton-guardian: process {pid} could not be killed");
+        complain(&format!("process {pid} could not be killed"));
     }
     if let Some(error) = refusal {
         return Ok(refused(&error));
@@ -206,7 +212,7 @@ fn run(command: &Command) -> std::io::Result<u8> {
 }
 
 fn refused(error: &StartError) -> u8 {
-    eprintln!("proton-guardian: {error}");
+    complain(&error.to_string());
     match error.step {
         Step::Exec if error.errno == rustix::io::Errno::NOENT.raw_os_error() => NOT_FOUND,
         Step::Exec => NOT_EXECUTABLE,
@@ -254,7 +260,7 @@ impl Contained {
                 self.pass_on(received.signal);
             }
         }
-        self.release()?;
+        self.release(signals)?;
         Ok(self.program.survivors())
     }
 
@@ -276,22 +282,25 @@ impl Contained {
         }
     }
 
-    fn release(&mut self) -> std::io::Result<()> {
+    fn release(&mut self, signals: &mut Signals) -> std::io::Result<()> {
         let give_up = Instant::now() + Duration::from_secs(2);
         loop {
             match self.program.release() {
                 Released::Done => return Ok(()),
                 Released::Retry if Instant::now() < give_up => {
-                    std::thread::sleep(Duration::from_millis(1));
+                    // Nothing is left that a signal could be passed on to.
+                    while signals.next().is_some() {}
+                    let soon = Instant::now() + Duration::from_millis(1);
+                    PollSet::new(signals.as_fd()).poll(Some(soon))?;
                 }
                 Released::Retry => {
-                    eprintln!("proton-guardian: the control group is still busy and stays");
+                    complain("the control group is still busy and stays");
                     return Ok(());
                 }
                 Released::Failed(path, errno) => {
                     let error = std::io::Error::from_raw_os_error(errno);
                     let path = path.escape_ascii();
-                    eprintln!("proton-guardian: the control group {path} stays: {error}");
+                    complain(&format!("the control group {path} stays: {error}"));
                     return Ok(());
                 }
             }

@@ -279,3 +279,37 @@ fn a_controller_that_does_not_read_does_not_keep_the_program_alive() {
     assert!(guardian.wait().success());
     assert!(!is_alive(pid));
 }
+
+/// How much CPU time a process has used, in ticks of 10 ms (proc(5)).
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_guardian_that_waits_uses_no_time() {
+    // Each waits in another way: for a program that has closed a stream or both, for a descendant
+    // that floods a stream without credit, for credit.
+    let credit = |bytes| Field::Credit { stdout: bytes, stderr: bytes };
+    for (script, credit) in [
+        ("exec sleep 1000", credit(1 << 20)),
+        ("exec >/dev/null; exec sleep 1000", credit(1 << 20)),
+        ("exec >/dev/null 2>&1; exec sleep 1000", credit(1 << 20)),
+        ("exec <&-; exec sleep 1000", credit(1 << 20)),
+        ("yes & exit 0", credit(1)),
+        ("exec yes", credit(100)),
+        ("printf x; exec sleep 1000", credit(1)),
+    ] {
+        let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &[credit]);
+        let guardian_pid = guardian.child.id();
+        // A window without a tick, where a spinning loop has 20 of them.
+        eventually(&format!("the guardian of `{script}` is idle"), || {
+            let before = ticks(guardian_pid);
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            ticks(guardian_pid) == before
+        });
+        guardian.vanish();
+        assert!(guardian.wait().success());
+    }
+}

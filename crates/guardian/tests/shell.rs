@@ -187,3 +187,12 @@ fn a_change_of_the_windows_size_is_passed_on() {
     signal(&child, Signal::WINCH);
     assert_eq!(child.wait().unwrap().code(), Some(9));
 }
+
+#[test]
+fn output_that_cannot_be_written_is_no_crash() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let help = guardian().arg("--help").stdout(full()).output().unwrap();
+    assert_eq!(help.status.code(), Some(125));
+    let missing = guardian().arg("no-such-program").stderr(full()).status().unwrap();
+    assert_eq!(missing.code(), Some(127));
+}
