@@ -24,14 +24,14 @@ defmodule Bench.Numbers do
       unit: unit,
       values: Map.new(sides, &{&1, summary(Enum.map(rounds, fn round -> round[&1] end))}),
       ratios:
-        for side <- sides, side != "port", "port" in sides, into: %{} do
-          {side, summary(Enum.map(rounds, &ratio(&1[side], &1["port"])))}
+        for side <- sides, side != "port", Enum.all?(rounds, &comparable?/1), into: %{} do
+          {side, summary(Enum.map(rounds, &(&1[side] / &1["port"])))}
         end
     }
   end
 
-  defp ratio(same, same), do: 1.0
-  defp ratio(ours, port), do: ours / max(port, 1.0e-9)
+  # Next to nothing everything is infinitely much.
+  defp comparable?(round), do: is_number(round["port"]) and round["port"] > 0
 
   @spec summary([number()]) :: summary()
   def summary(values) do

@@ -137,8 +137,8 @@ defmodule Bench.Report do
     panels =
       for {key, title, unit, log?} <- [
             {"throughput", "all together", "MB/s", false},
-            {"vm", "most VM memory for each", "KB", true},
-            {"machine", "most memory of the machine for each", "KB", true},
+            {"vm", "most VM memory, each", "KB", true},
+            {"machine", "most machine memory, each", "KB", true},
             {"spread", "slowest to fastest", "×", false}
           ] do
         all = for count <- counts, do: figures["growth.#{count}.#{key}"].values
@@ -185,7 +185,9 @@ defmodule Bench.Report do
   @spec source() :: map()
   def source do
     {changed, _} =
-      System.cmd("git", ["status", "--porcelain", "--", "..", ":!."], stderr_to_stdout: true)
+      System.cmd("git", ~w(--no-optional-locks status --porcelain -- .. :!.),
+        stderr_to_stdout: true
+      )
 
     %{
       version: to_string(Application.spec(:proton_stream, :vsn)),
@@ -197,8 +199,10 @@ defmodule Bench.Report do
   end
 
   defp first_word(command, args, index) do
-    {text, _} = System.cmd(command, args, stderr_to_stdout: true)
-    text |> String.split() |> Enum.at(index)
+    case System.cmd(command, args, stderr_to_stdout: true) do
+      {text, 0} -> text |> String.split() |> Enum.at(index)
+      _ -> nil
+    end
   rescue
     ErlangError -> nil
   end
@@ -214,12 +218,16 @@ defmodule Bench.Report do
       |> Enum.take(-3)
       |> Enum.map(&(&1 |> File.read!() |> Json.decode!()))
 
+    if runs == [], do: raise("there is no whole run in bench/#{@results}")
     IO.puts("Runs: " <> Enum.map_join(runs, ", ", & &1["date"]))
 
-    for verdicts <- Enum.zip(Enum.map(runs, & &1["targets"])) do
-      verdicts = Tuple.to_list(verdicts)
-      %{"target" => target, "bound" => bound} = hd(verdicts)
-      seen = for %{"seen" => seen} <- verdicts, do: if(seen, do: number(seen), else: "-")
+    # By name: a run may be older than a target.
+    for %{"target" => target, "bound" => bound} <- List.last(runs)["targets"] do
+      verdicts = for run <- runs, do: Enum.find(run["targets"], %{}, &(&1["target"] == target))
+
+      seen =
+        for verdict <- verdicts, do: if(verdict["seen"], do: number(verdict["seen"]), else: "-")
+
       held = Enum.count(verdicts, & &1["held"])
 
       word =

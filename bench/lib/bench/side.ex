@@ -7,7 +7,7 @@ defmodule Bench.Side do
   # The same few things done by a bare `Port` and by us. Both send `{p, {:data, binary}}`
   # and `{p, {:exit_status, n}}`, so everything that reads is one piece of code.
 
-  @patience 120_000
+  @patience 60_000
 
   @type side :: :port | keyword()
   @type program :: port() | pid()
@@ -35,9 +35,14 @@ defmodule Bench.Side do
       {^p, {:exit_status, 0}} -> bytes
       {^p, {:exit_status, status}} -> raise "a program ended with status #{status}"
     after
-      @patience -> raise "nothing came for #{div(@patience, 1000)} s, after #{bytes} bytes"
+      @patience ->
+        raise "#{what(p)}: nothing came for #{div(@patience, 1000)} s, after #{bytes} bytes"
     end
   end
+
+  # What it is that hangs, and what it says of itself.
+  defp what(port) when is_port(port), do: "a bare port (#{inspect(Port.info(port))})"
+  defp what(ps), do: "ours (#{inspect(ProtonStream.info(ps))})"
 
   @doc "Waits until that many bytes have come."
   @spec take(program(), integer()) :: :ok

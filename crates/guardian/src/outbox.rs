@@ -9,7 +9,7 @@ use proton_stream_protocol::{data_header, FromGuardian, Stream, HEADER_LENGTH, M
 use rustix::io::{ioctl_fionread, read, write, Errno};
 use rustix::pipe::{splice, SpliceFlags};
 
-use crate::room::Room;
+use crate::room::{buffer, Room};
 
 /// The most bytes that are copied into a frame. Header and all stay below 64 KiB: a frame that
 /// fills a default pipe to the last slot and spills a few bytes over costs the reader a second
@@ -75,8 +75,7 @@ impl<'t> Outbox<'t> {
         Outbox {
             controller,
             room: Room::of(controller),
-            // Zeroed by the allocator: pages that no frame ever reaches are never touched.
-            frame: vec![0; HEADER_LENGTH + COPIED],
+            frame: buffer(HEADER_LENGTH + COPIED),
             frame_begin: 0,
             frame_end: 0,
             payload: Payload::None,

@@ -82,9 +82,15 @@ impl Output {
         self.owed = Some(self.held().saturating_sub(outbox.left_to_splice(self.stream)));
     }
 
-    /// Whether what was owed is delivered and more could be.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.has_ended() || self.owed == Some(0) && (self.discarded || self.credit.available() > 0)
+    /// Whether what was owed is delivered and more could be: there is credit, and the controller
+    /// takes what it is sent.
+    pub(crate) fn is_settled(&self, outbox: &Outbox<'_>) -> bool {
+        let could_flow = if self.discarded {
+            !outbox.is_splicing(self.stream)
+        } else {
+            outbox.is_clear() && self.credit.available() > 0
+        };
+        self.has_ended() || self.owed == Some(0) && could_flow
     }
 
     /// What to poll for, if anything.

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! How much a pipe holds: the default while little flows, more under load, given back afterwards.
+//! Room for bytes under way. How much a pipe holds: the default while little flows, more under load, given back afterwards.
 //!
 //! A user without privilege has 16,384 pages of pipes in all (`pipe-user-pages-soft`, pipe(7)): 1,024
 //! default pipes, or 64 of 1 MiB. Past that growing fails, and, worse, every new pipe holds 8 KiB.
@@ -15,6 +15,12 @@ const DEFAULT: usize = 64 * 1024;
 
 /// What one under load gets. Four times as much gains a tenth more.
 const GROWN: usize = 256 * 1024;
+
+/// At least `size` zeros, of which only the pages that are used cost memory: allocators map what is
+/// this great afresh (mallopt(3), M_MMAP_THRESHOLD), and clear what is smaller by touching it.
+pub(crate) fn buffer(size: usize) -> Vec<u8> {
+    vec![0; size.max(132 * 1024)]
+}
 
 /// One pipe's room.
 pub(crate) struct Room {

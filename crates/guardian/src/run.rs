@@ -179,7 +179,7 @@ impl Run {
 
     /// Goes on with whatever is due; `died` says that a child may have.
     pub(crate) fn advance(&mut self, outbox: &mut Outbox<'_>, died: bool, now: Instant) {
-        if died || self.timer().is_some_and(|deadline| now >= deadline) {
+        if died || self.timer(outbox).is_some_and(|deadline| now >= deadline) {
             self.look_after_the_tree(outbox, now);
         }
         self.drain(outbox, now);
@@ -227,7 +227,7 @@ impl Run {
         }
         let ended = self.outputs.iter().all(Output::has_ended);
         if !ended {
-            if !self.outputs.iter().all(Output::is_settled) {
+            if !self.outputs.iter().all(|output| output.is_settled(outbox)) {
                 return;
             }
             if now < *self.drain_until.get_or_insert(now + self.terms.drain_timeout) {
@@ -268,10 +268,10 @@ impl Run {
         if self.outputs.iter().any(|output| output.can_go_on(outbox)) {
             return Some(Instant::now());
         }
-        self.timer()
+        self.timer(outbox)
     }
 
-    fn timer(&self) -> Option<Instant> {
+    fn timer(&self, outbox: &Outbox<'_>) -> Option<Instant> {
         let ending = match &self.ending {
             Some(ending) if !self.alone => ending.deadline(),
             _ => None,
@@ -281,7 +281,7 @@ impl Run {
             Cgroup::Held | Cgroup::Gone => None,
         };
         // A stream that has become busy again is what is waited for, not a time that may be past.
-        let settled = self.outputs.iter().all(Output::is_settled);
+        let settled = self.outputs.iter().all(|output| output.is_settled(outbox));
         let drain = self.drain_until.filter(|_| settled);
         let [stdout, stderr] = self.outputs.each_ref().map(Output::idle_until);
         [ending, drain, cgroup, stdout, stderr].into_iter().flatten().min()

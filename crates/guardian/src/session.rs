@@ -17,6 +17,7 @@ use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
 use crate::polling::{Found, PollSet, Token};
 use crate::report;
+use crate::room::buffer;
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
 
@@ -83,10 +84,10 @@ pub(crate) fn serve(
     };
     session.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
     session.outbox.flush();
-    let mut buffer = vec![0; READ];
+    let mut buffer = buffer(READ);
     while !session.is_finished() {
         let found = session.poll()?;
-        session.turn(&found, &mut buffer);
+        session.turn(&found, &mut buffer[..READ]);
     }
     Ok(())
 }

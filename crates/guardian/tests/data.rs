@@ -319,11 +319,26 @@ fn a_program_that_ends_in_the_middle_of_a_frame_ends_the_run() {
     let program = "import os, subprocess\n\
         os.write(1, b'o' * 50000); os.write(2, b'e' * 60000)\n\
         subprocess.Popen(['sleep', '1000']); os._exit(3)";
-    let (mut guardian, pid) = Guardian::run_unheard(&["python3", "-c", program]);
+    let (mut guardian, pid) = Guardian::run_unheard(&["python3", "-c", program], &[]);
     support::await_death(pid);
     guardian.listen();
     let outcome = guardian.hear_out();
     assert_eq!((outcome.stdout.len(), outcome.stderr.len()), (50_000, 60_000));
+    assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(3));
+    guardian.part();
+}
+
+#[test]
+fn a_controller_that_is_slower_than_the_drain_timeout_loses_nothing() {
+    let program = "import os\nos.write(1, b'o' * 50000); os.write(2, b'e' * 60000); os._exit(3)";
+    let fields = [Field::DrainTimeout(0)];
+    let (mut guardian, pid) = Guardian::run_unheard(&["python3", "-c", program], &fields);
+    support::eventually("it was reaped", || {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    });
+    guardian.listen();
+    let outcome = guardian.hear_out();
+    assert!(outcome.stdout == [b'o'; 50_000] && outcome.stderr == [b'e'; 60_000]);
     assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(3));
     guardian.part();
 }

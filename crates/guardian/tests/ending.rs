@@ -273,7 +273,7 @@ fn descendants_die_when_the_program_exits_by_itself() {
 
 #[test]
 fn a_controller_that_does_not_read_does_not_keep_the_program_alive() {
-    let (mut guardian, pid) = Guardian::run_unheard(&["yes"]);
+    let (mut guardian, pid) = Guardian::run_unheard(&["yes"], &[]);
     eventually("the program is blocked in its write", || state(pid) == Some('S'));
     guardian.vanish();
     assert!(guardian.wait().success());

@@ -49,6 +49,12 @@ defmodule Bench.Parts.Growth do
     [
       figure("growth.#{count}.throughput", what, "MB/s", get.(:throughput)),
       figure("growth.#{count}.spread", what <> ", slowest to fastest", "×", get.(:spread)),
+      figure(
+        "growth.#{count}.lost",
+        what <> ": without all bytes and exit status 0",
+        "programs",
+        get.(:lost)
+      ),
       figure("growth.#{count}.vm", what <> ", most VM memory, each", "KB", get.(:vm)),
       figure(
         "growth.#{count}.machine",
@@ -77,18 +83,21 @@ defmodule Bench.Parts.Growth do
     sampler = spawn_link(fn -> sample(0, available) end)
     start = System.monotonic_time(:microsecond)
     for owner <- owners, do: send(owner, :go)
-    took = for owner <- owners, do: done(owner) - start
+    ends = Enum.map(owners, &done/1)
+    took = for {at, _} <- ends, do: at - start
     {most, least} = stop(sampler)
 
     %{
       throughput: count * each / Enum.max(took),
       spread: Enum.max(took) / Enum.min(took),
+      lost: Enum.count(ends, fn {_, ended} -> ended != :whole end),
       vm: (most - vm) / count / 1024,
       machine: (available - least) / count
     }
   end
 
   defp owner(parent, side, sh, args, each) do
+    Process.flag(:trap_exit, true)
     p = Side.open(side, sh, args)
     send(parent, {:ready, self()})
 
@@ -96,8 +105,20 @@ defmodule Bench.Parts.Growth do
       :go -> Side.command(p, "\n")
     end
 
-    ^each = Side.count(p)
-    send(parent, {:done, self(), System.monotonic_time(:microsecond)})
+    ended = ended(p, each)
+    send(parent, {:done, self(), System.monotonic_time(:microsecond), ended})
+  end
+
+  # With many at once one that ends otherwise is a figure, not the end of the part.
+  defp ended(p, left) do
+    receive do
+      {^p, {:data, data}} -> ended(p, left - byte_size(data))
+      {^p, {:exit_status, 0}} when left == 0 -> :whole
+      {^p, {:exit_status, _}} -> :not_whole
+      {:EXIT, ^p, _} -> :not_whole
+    after
+      60_000 -> :not_whole
+    end
   end
 
   defp ready(owner) do
@@ -108,7 +129,7 @@ defmodule Bench.Parts.Growth do
 
   defp done(owner) do
     receive do
-      {:done, ^owner, at} -> at
+      {:done, ^owner, at, ended} -> {at, ended}
     end
   end
 

@@ -41,8 +41,13 @@ defmodule Bench.Parts.Idle do
         else: []
     end
 
-    [figure("idle.vm", "VM memory of an idle program, all in all", "bytes", get.(:vm))] ++
-      [figure("idle.vm_parts", "of it processes and binaries", "bytes", get.(:session))] ++
+    [
+      figure("idle.vm", "VM memory of an idle program", "bytes", get.(:vm)),
+      figure("idle.processes", "of it processes", "bytes", get.(:processes)),
+      # What the VM has for itself moves as well: of such differences, no ratio.
+      figure("idle.total", "growth of the VM's memory for each", "bytes", get.(:total))
+      |> Map.put(:ratios, %{})
+    ] ++
       guardians.(:private_dirty, "KB", "private dirty memory of an idle guardian") ++
       guardians.(:private_dirty_most, "KB", "the same, of the largest one") ++
       guardians.(:nursery, "KB", "private dirty memory of the nursery") ++
@@ -52,29 +57,41 @@ defmodule Bench.Parts.Idle do
   defp once(side, count, settle, watch) do
     Side.alone(fn ->
       sleep = Side.path("sleep")
-      others = Process.list()
-      before = vm(others)
+      others = {Process.list(), Port.list()}
+      before = memory(others)
       programs = for _ <- 1..count, do: Side.open(side, sleep, ["1000"])
       pids = Enum.map(programs, &Side.os_pid/1)
       Process.sleep(settle)
-      now = vm(others)
+      now = memory(others)
       outside = if side == :port, do: %{}, else: guardians(pids, watch)
       Side.close(programs)
 
+      processes = now.processes - before.processes
+      vm = processes + now.ports - before.ports + max(now.binary - before.binary, 0)
+
       Map.merge(outside, %{
-        vm: (now.total - before.total) / count,
-        session: (now.session - before.session) / count
+        vm: vm / count,
+        processes: processes / count,
+        total: (now.total - before.total) / count
       })
     end)
   end
 
-  # What else lives in this VM is collected before and after, and sessions are not: they
-  # are seen as they are.
-  defp vm(others) do
-    Enum.each(others, &:erlang.garbage_collect/1)
-    memory = :erlang.memory([:total, :processes, :binary])
-    %{total: memory[:total], session: memory[:processes] + memory[:binary]}
+  # What processes and ports have that were not there before. What else lives in this VM is
+  # collected first, so that its binaries don't count; sessions are seen as they are.
+  defp memory({processes, ports}) do
+    for _ <- 1..2, pid <- processes, do: :erlang.garbage_collect(pid)
+    memory = :erlang.memory([:total, :binary])
+
+    %{
+      total: memory[:total],
+      binary: memory[:binary],
+      processes: sum(for pid <- Process.list() -- processes, do: Process.info(pid, :memory)),
+      ports: sum(for port <- Port.list() -- ports, do: Port.info(port, :memory))
+    }
   end
+
+  defp sum(infos), do: Enum.sum(for {:memory, bytes} <- infos, do: bytes)
 
   defp guardians(pids, watch) do
     guardians = Enum.map(pids, &Proc.parent/1)

@@ -109,9 +109,9 @@ impl Guardian {
     }
 
     /// Starts a program without reading what follows STARTED.
-    pub fn run_unheard(program: &[&str]) -> (Self, u32) {
+    pub fn run_unheard(program: &[&str], fields: &[Field<'_>]) -> (Self, u32) {
         let mut guardian = Self::deaf_after_started();
-        guardian.open(program, &[]);
+        guardian.open(program, fields);
         let pid = guardian.started(program);
         (guardian, pid)
     }
