@@ -5,9 +5,9 @@
 //!
 //! The process that uses this crate is the program's *guardian*: it has one thread, calls
 //! [`become_guardian`] before anything else, starts one program with [`start()`], and from then on
-//! owns every child that the kernel gives it. Nothing here blocks, but for the question to `getent`
-//! that [`start()`] describes: a start is polled through [`Starting`], deaths come over [`Signals`]
-//! and are collected by [`Program::reap`].
+//! owns every child that the kernel gives it. Nothing here blocks, but for what [`start()`]
+//! describes: a start is polled through [`Starting`], deaths come over [`Signals`] and are
+//! collected by [`Program::reap`]. [`cgroup::clean_after`] is for others, when a guardian has died.
 
 #![deny(unsafe_code)]
 

@@ -156,13 +156,18 @@ impl Program {
         if !(1..=64).contains(&number) {
             return;
         }
+        if number == libc::SIGTERM {
+            // Most likely the end. Were it only a signal, a start on the same path would wait in
+            // vain before it is refused.
+            self.run.iter().for_each(cgroup::Run::is_about_to_end);
+        }
         let mut reached = self.tree.signal(number);
         if self.tree.is_blind() && self.ended.is_none() {
             // The group's number is the program's pid, which is taken until it is reaped.
             let _ = sys::kill_own_group(self.pid, number);
             let _ = self.signal(number);
         }
-        if let Some(run) = &mut self.run {
+        if let Some(run) = &self.run {
             run.signal(number, &mut reached);
         }
     }
@@ -170,8 +175,8 @@ impl Program {
     /// One round of SIGKILL over the tree and the cgroup. Its effect shows in deaths: the caller
     /// repeats it after each, and every few milliseconds, until [`Program::reap`] says alone.
     pub fn kill_tree(&mut self) {
-        if let Some(run) = &mut self.run {
-            run.hold_still();
+        if let Some(run) = &self.run {
+            run.press();
         }
         self.signal_tree(libc::SIGKILL);
     }
@@ -186,6 +191,7 @@ impl Program {
                     deaths += 1;
                     if death.pid == self.pid && self.ended.is_none() {
                         self.ended = Some(Ended::of(&death));
+                        self.run.iter().for_each(cgroup::Run::is_about_to_end);
                     }
                 }
                 Ok(None) => break false,

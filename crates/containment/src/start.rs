@@ -18,9 +18,10 @@ use crate::{cgroup, environment, rlimits, stdio, Program, StartError, Step};
 /// Starts a program. Everything that may allocate, open or look up is done here, then the fork;
 /// the exec happens meanwhile, and [`Starting`] tells what came of it.
 ///
-/// The only wait in here is for `getent`, where a user or group is not in the local files: two
-/// seconds at most, and no longer than until `give_up`, the controller, hangs up (then the error
-/// is ECANCELED).
+/// There are two waits in here, both no longer than until `give_up`, the controller, hangs up
+/// (then the error is ECANCELED): for `getent`, where a user or group is not in the local files,
+/// two seconds at most; and for another run that is about to end in the same cgroup path, or what
+/// crashed ones left, at most [`wait`](cgroup::Request::wait).
 pub fn start(
     spec: &Specification,
     give_up: Option<BorrowedFd<'_>>,
@@ -42,7 +43,7 @@ pub fn start(
         stdio::without_blocking(end).map_err(|error| failed(Step::Fork, &error))?;
     }
     // The last step that leaves something behind: what follows must end it when it fails.
-    let mut run = cgroup::prepare(&spec.cgroup)?;
+    let mut run = cgroup::prepare(&spec.cgroup, give_up)?;
     let plan = Plan {
         candidates,
         arguments: Strings::new(arguments),

@@ -87,6 +87,9 @@ pub(crate) fn read(open: &Open<'_>) -> Result<(Specification, Terms), StartError
             Field::NoNewPrivs => specification.no_new_privs = true,
         }
     }
+    // A run that is ending on the same path may take its kill delay, and then until its survivors
+    // would be given up.
+    specification.cgroup.wait = terms.kill_delay + Duration::from_secs(2);
     Ok((specification, terms))
 }
 

@@ -1,39 +1,80 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! The control group that a program runs in.
+//! The control group that a program runs in, on version 1, version 2 and hybrid hosts.
 //!
-//! On a version 1 hierarchy each controller has its own mount, so a run is one directory in each
-//! of those asked for. It is made, filled and locked before the fork; the child enters it by
-//! itself before it becomes the program, through descriptors that were opened before the fork;
-//! afterwards what this run made is removed, and nothing else.
+//! On version 1 each controller has its own mount, so a run is one directory in each of those
+//! asked for; on version 2 it is one directory, for which the controllers are enabled. It is made,
+//! locked and filled before the fork; the child enters it by itself before it becomes the program,
+//! through descriptors that were opened before the fork; afterwards what this run made is removed,
+//! and nothing else.
+//!
+//! Names of either version's files are understood on both, where there is a counterpart.
 
+mod after;
 mod beneath;
-mod directory;
+mod group;
+mod leftover;
 mod mounts;
+mod occupy;
+mod patience;
+mod place;
+mod plan;
 mod run;
 mod settings;
+mod subtree;
+mod translate;
 
+use std::time::Duration;
+
+pub use after::clean_after;
 pub(crate) use run::{prepare, Run};
 
 /// The group asked for. The default is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Names of controllers, as the kernel has them.
+    /// Names of controllers, as the kernel has them (of either version).
     pub controllers: Vec<Vec<u8>>,
     /// Where the group is, below each controller's mount.
     pub place: Option<Place>,
     /// What is written, in order, before the program runs.
     pub settings: Vec<Setting>,
+    /// How long a start waits for a run that is about to end on the same [`Place::Path`], and for
+    /// what a crashed one left there; a delay before SIGKILL and two seconds is a good choice.
+    /// The default is 2.5 s.
+    pub wait: Duration,
+    /// For tests: what kernels before 5.14 do, which have no `cgroup.kill`.
+    #[doc(hidden)]
+    pub without_kill_file: bool,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            controllers: Vec::new(),
+            place: None,
+            settings: Vec::new(),
+            wait: Duration::from_millis(2500),
+            without_kill_file: false,
+        }
+    }
+}
+
+impl Request {
+    fn is_none(&self) -> bool {
+        self.controllers.is_empty() && self.place.is_none() && self.settings.is_empty()
+    }
 }
 
 /// Where a group is: a path below the controllers' mounts, relative, without `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// An existing group; each run gets a new group in it.
+    /// An existing group; each run gets a new group in it. What crashed runs have left there is
+    /// killed and removed.
     Base(Vec<u8>),
-    /// The group itself, made where it is missing. One that has processes, or that another run
-    /// holds, is refused (EBUSY); what enters it later ends with the program.
+    /// The group that has the limits, made where it is missing; the program runs in a new group
+    /// in it. One that has processes, or that another run holds, is refused (EBUSY), unless that
+    /// run is about to end ([`Request::wait`]).
     Path(Vec<u8>),
 }
 

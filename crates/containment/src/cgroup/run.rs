@@ -4,33 +4,31 @@
 //! The groups of one run: made before the fork, removed after the last death.
 
 use std::collections::HashSet;
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::fs::{fstatfs, mkdirat, open, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::getpid;
-use rustix::time::{clock_gettime, ClockId};
+use rustix::process::geteuid;
 
-use super::beneath::{components, enter, plain_name};
-use super::directory::{remove_made, subdirectories, Directory, Made};
-use super::mounts::{Hierarchy, Mount, Mounts};
-use super::{settings, Place, Request, Setting};
-use crate::environment::shown;
-use crate::stdio::above_stdio;
+use super::beneath::components;
+use super::leftover::fresh_name;
+use super::mounts::Hierarchy;
+use super::patience::Patience;
+use super::place::{place, Place, Refusal, Target};
+use super::plan::{plan, Part};
+use super::translate::Write;
+use super::{settings, Place as Where, Request};
 use crate::{StartError, Step};
 
 /// The groups of one run.
 #[derive(Debug)]
 pub(crate) struct Run {
     path: Vec<u8>,
-    directories: Vec<Directory>,
+    places: Vec<Place>,
     doors: Vec<OwnedFd>,
     door_names: Vec<Vec<u8>>,
     /// What a group that was there before had counted already.
     ooms_before: u64,
-    is_held_still: bool,
 }
 
 fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> StartError {
@@ -38,18 +36,29 @@ fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> StartError {
 }
 
 /// Makes and fills the group that is asked for, if one is. What fails leaves nothing behind.
-pub(crate) fn prepare(request: &Request) -> Result<Option<Run>, StartError> {
-    if *request == Request::default() {
+///
+/// It may wait: for a run that is about to end on the same path, and for what crashed ones left.
+pub(crate) fn prepare(
+    request: &Request,
+    give_up: Option<BorrowedFd<'_>>,
+) -> Result<Option<Run>, StartError> {
+    if request.is_none() {
         return Ok(None);
     }
     let mountinfo = std::fs::read("/proc/self/mountinfo").map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
         failed(errno, b"/proc/self/mountinfo".as_slice())
     })?;
-    prepare_at(request, &Mounts::parse(&mountinfo))
+    let hierarchy = Hierarchy::detect(&mountinfo);
+    prepare_at(request, &hierarchy, geteuid().is_root(), give_up).map(Some)
 }
 
-fn prepare_at(request: &Request, mounts: &Mounts) -> Result<Option<Run>, StartError> {
+fn prepare_at(
+    request: &Request,
+    hierarchy: &Hierarchy,
+    is_root: bool,
+    give_up: Option<BorrowedFd<'_>>,
+) -> Result<Run, StartError> {
     let Some(place) = &request.place else {
         return Err(StartError::specification(
             "cgroup controllers or settings are given, but neither a base nor a path for the group",
@@ -58,181 +67,83 @@ fn prepare_at(request: &Request, mounts: &Mounts) -> Result<Option<Run>, StartEr
     if request.controllers.is_empty() {
         return Err(StartError::specification("a cgroup is given, but no controllers for it"));
     }
-    for setting in &request.settings {
-        check_setting(setting, &request.controllers)?;
-    }
-    let (Place::Base(path) | Place::Path(path)) = place;
+    let (Where::Base(path) | Where::Path(path)) = place;
     let names = components(path).ok_or_else(|| failed(Errno::INVAL, path.as_slice()))?;
-    let wanted = hierarchies(&request.controllers, mounts)?;
-    let mut run = Run {
-        path: path.clone(),
-        directories: Vec::new(),
-        doors: Vec::new(),
-        door_names: Vec::new(),
-        ooms_before: 0,
-        is_held_still: false,
-    };
-    let fresh = match place {
-        Place::Base(_) => Some(fresh_name()),
-        Place::Path(_) => None,
-    };
-    if let Some(name) = &fresh {
-        run.path = [path, b"/".as_slice(), name.as_bytes()].concat();
-    }
-    for wanted in wanted {
-        let result = run
-            .make(wanted, mounts.magic, &names, fresh.as_ref())
-            .and_then(|()| run.fill_last(&request.settings));
-        if let Err(error) = result {
-            run.abandon();
-            return Err(error);
-        }
-    }
-    run.ooms_before = run.ooms();
-    Ok(Some(run))
-}
-
-fn check_setting(setting: &Setting, controllers: &[Vec<u8>]) -> Result<(), StartError> {
-    if !controllers.contains(&setting.controller) {
-        let sentence = format!(
-            "{} is for controller {}, which is not among those requested",
-            shown(&setting.file),
-            shown(&setting.controller),
-        );
-        return Err(failed(Errno::INVAL, sentence));
-    }
-    if plain_name(&setting.file).is_none() || setting.value.is_empty() {
-        return Err(failed(Errno::INVAL, setting.file.as_slice()));
-    }
-    Ok(())
-}
-
-/// What is wanted of one mount.
-struct Wanted<'a> {
-    mount: &'a Mount,
-    controllers: Vec<Vec<u8>>,
-}
-
-/// The mounts of the controllers, each once: those mounted together share a directory.
-fn hierarchies<'a>(
-    controllers: &[Vec<u8>],
-    mounts: &'a Mounts,
-) -> Result<Vec<Wanted<'a>>, StartError> {
-    let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    for controller in controllers {
-        let Some(mount) = mounts.find(controller) else {
-            return Err(no_mount(controller, mounts.hierarchy()));
+    let plan = plan(request, hierarchy, is_root)?;
+    let patience = Patience::new(request.wait, give_up);
+    loop {
+        let fresh = fresh_name();
+        let target = Target {
+            path,
+            names: &names,
+            is_path: matches!(place, Where::Path(_)),
+            makes_way: matches!(place, Where::Path(_)),
+            fresh: &fresh,
+            with_kill_file: !request.without_kill_file,
+            patience,
         };
-        match wanted.iter_mut().find(|known| known.mount.point == mount.point) {
-            Some(known) => known.controllers.push(controller.clone()),
-            None => wanted.push(Wanted { mount, controllers: vec![controller.clone()] }),
+        match Run::attempt(&plan, &target) {
+            Ok(run) => return Ok(run),
+            Err(Refusal::Failed(error)) => return Err(error),
+            Err(Refusal::Dying | Refusal::Again) => {}
+        }
+        let goes_on = patience.pause(Duration::from_millis(5));
+        if !goes_on.map_err(|_| failed(Errno::CANCELED, path.as_slice()))? {
+            return Err(failed(Errno::BUSY, path.as_slice()));
         }
     }
-    Ok(wanted)
-}
-
-fn no_mount(controller: &[u8], hierarchy: Hierarchy) -> StartError {
-    let name = shown(controller);
-    match hierarchy {
-        Hierarchy::V2 => failed(
-            Errno::OPNOTSUPP,
-            format!("controller {name}: this host has cgroup version 2 only, and this version of proton_stream uses version 1"),
-        ),
-        Hierarchy::None => failed(
-            Errno::OPNOTSUPP,
-            format!("controller {name}: no cgroup file system is mounted"),
-        ),
-        Hierarchy::V1 | Hierarchy::Hybrid => failed(
-            Errno::NOENT,
-            format!("controller {name} is not mounted as cgroup version 1"),
-        ),
-    }
-}
-
-/// A name that no other run has: the pid is another in each process of a PID namespace, and the
-/// clock another in each run of a process. For namespaces that share a base there is mkdir, which
-/// fails where the name exists.
-fn fresh_name() -> CString {
-    let now = clock_gettime(ClockId::Monotonic);
-    let pid = getpid().as_raw_nonzero();
-    let name = format!("proton-{pid}-{:x}{:08x}", now.tv_sec, now.tv_nsec);
-    CString::new(name).unwrap_or_default()
 }
 
 impl Run {
-    /// Opens the mount, walks to the group, and makes what is to be made.
-    fn make(
-        &mut self,
-        wanted: Wanted<'_>,
-        magic: Option<u64>,
-        names: &[CString],
-        fresh: Option<&CString>,
-    ) -> Result<(), StartError> {
-        let Wanted { mount, controllers } = wanted;
-        let at_mount = |errno| failed(errno, mount.point.as_slice());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut fd = open(mount.point.as_slice(), flags, Mode::empty()).map_err(at_mount)?;
-        let kind = u64::try_from(fstatfs(&fd).map_err(at_mount)?.f_type).ok();
-        if magic.is_some() && kind != magic {
-            return Err(at_mount(Errno::NOTSUP));
-        }
-        let cpuset = controllers.iter().any(|name| name == b"cpuset");
-        let mut made = Vec::new();
-        let result: Result<(), Errno> = (|| {
-            for name in names {
-                // A base must be there; of a path what is missing is made.
-                fd = match enter(&fd, name) {
-                    Err(Errno::NOENT) if fresh.is_none() => {
-                        make_in(fd.try_clone(), name, cpuset, &mut made)?
-                    }
-                    result => result?,
-                };
-            }
-            if let Some(name) = fresh {
-                fd = make_in(fd.try_clone(), name, cpuset, &mut made)?;
-            }
-            Ok(())
-        })();
-        if let Err(errno) = result {
-            remove_made(&made);
-            return Err(failed(errno, self.path.as_slice()));
-        }
-        let was_there = made.is_empty();
-        let directory = Directory {
-            controllers,
-            kept: if was_there { subdirectories(&fd) } else { Vec::new() },
-            fd,
-            made,
-            was_there,
+    fn attempt(plan: &[Part<'_>], target: &Target<'_>) -> Result<Self, Refusal> {
+        let mut run = Self {
+            path: [target.path, b"/", target.fresh.as_bytes()].concat(),
+            places: Vec::new(),
+            doors: Vec::new(),
+            door_names: Vec::new(),
+            ooms_before: 0,
         };
-        if let Err(errno) = directory.occupy() {
-            // Busy: what was made on the way is somebody else's by now.
-            if errno != Errno::BUSY {
-                remove_made(&directory.made);
+        for step in plan {
+            if let Err(refusal) = run.add(step, target) {
+                run.abandon();
+                return Err(refusal);
             }
-            return Err(failed(errno, self.path.as_slice()));
         }
-        self.directories.push(directory);
-        Ok(())
+        if target.is_path {
+            run.ooms_before = run.ooms();
+        }
+        Ok(run)
     }
 
-    /// Fills the directory that was made last, and opens its door.
-    fn fill_last(&mut self, wanted: &[Setting]) -> Result<(), StartError> {
-        let here = |errno| failed(errno, self.path.as_slice());
-        let Some(directory) = self.directories.last() else {
+    fn add(&mut self, step: &Part<'_>, target: &Target<'_>) -> Result<(), Refusal> {
+        if step.is_extra {
+            // Nothing is made for it but the leaf.
+            let target = Target { makes_way: false, ..*target };
+            match place(&step.wanted, &target) {
+                Err(Refusal::Failed(error)) if error.errno != libc::EBUSY => return Ok(()),
+                result => self.places.push(result?),
+            }
+        } else {
+            self.places.push(place(&step.wanted, target)?);
+        }
+        Ok(self.fill_last(&step.writes)?)
+    }
+
+    /// Writes the limits of the place that was made last, and opens its door.
+    fn fill_last(&mut self, writes: &[Write]) -> Result<(), StartError> {
+        let Some(place) = self.places.last() else {
             return Ok(());
         };
-        for setting in wanted {
-            if !directory.has(&setting.controller) {
-                continue;
+        for write in writes {
+            let key = |errno| StartError::new(Step::Cgroup, errno, write.key.as_slice());
+            settings::apply(place.limits(), &write.file, &write.value).map_err(key)?;
+            // Throttles of version 1 don't reach the groups inside.
+            if write.file.as_bytes().starts_with(b"blkio.throttle.") {
+                settings::apply(&place.group.fd, &write.file, &write.value).map_err(key)?;
             }
-            let key = |errno| StartError::new(Step::Cgroup, errno, setting.file.as_slice());
-            let file = plain_name(&setting.file).ok_or_else(|| key(libc::EINVAL))?;
-            settings::apply(&directory.fd, &file, &setting.value).map_err(key)?;
         }
-        let door = directory.door().map_err(here)?;
-        let door = above_stdio(door).map_err(|_| here(Errno::MFILE))?;
-        let controllers = directory.controllers.join(b",".as_slice());
+        let door = place.door().map_err(|errno| failed(errno, self.path.as_slice()))?;
+        let controllers = place.controllers.join(b",".as_slice());
         self.doors.push(door);
         self.door_names.push([&controllers, b":".as_slice(), &self.path].concat());
         Ok(())
@@ -252,45 +163,41 @@ impl Run {
         &self.path
     }
 
-    /// Keeps the group from growing while it is killed, and from being frozen: a frozen process
-    /// of version 1 takes SIGKILL only when it is thawed. Not so in a group that was there
-    /// before: its limits are its owner's.
-    pub(crate) fn hold_still(&mut self) {
-        for directory in &self.directories {
-            if directory.has(b"freezer") {
-                directory.each(&mut |fd| {
-                    let _ = settings::write(fd, c"freezer.state", b"THAWED");
-                });
-            }
-            if directory.has(b"pids") && !directory.was_there && !self.is_held_still {
-                let _ = settings::write(&directory.fd, c"pids.max", b"0");
-            }
-        }
-        self.is_held_still = true;
+    /// From now on a start on the same path waits for this run's end instead of being refused.
+    pub(crate) fn is_about_to_end(&self) {
+        self.places.iter().for_each(Place::is_about_to_end);
+    }
+
+    /// Kills all at once where the kernel can, or keeps the groups from growing while their
+    /// processes are killed one by one.
+    pub(crate) fn press(&self) {
+        self.is_about_to_end();
+        self.places.iter().for_each(|place| place.group.press());
     }
 
     /// Signals the processes of all the groups but those that were reached already.
     pub(crate) fn signal(&self, signal: i32, reached: &mut HashSet<u32>) {
-        for directory in &self.directories {
-            directory.signal(signal, reached);
+        for place in &self.places {
+            place.group.signal(signal, reached);
         }
     }
 
     /// The processes of all the groups. Each is in every group, unless it (or somebody) moved it.
     pub(crate) fn members(&self) -> Vec<u32> {
-        let mut members: Vec<u32> = self.directories.iter().flat_map(Directory::members).collect();
+        let places = self.places.iter();
+        let mut members: Vec<u32> = places.flat_map(|place| place.group.members()).collect();
         members.sort_unstable();
         members.dedup();
         members
     }
 
     pub(crate) fn is_populated(&self) -> bool {
-        self.directories.iter().any(|directory| !directory.members().is_empty())
+        self.places.iter().any(|place| place.group.is_populated())
     }
 
+    /// Also where nobody asked for the controller, but a group has it all the same.
     fn ooms(&self) -> u64 {
-        let memory = self.directories.iter().find(|group| group.has(b"memory"));
-        memory.map_or(0, Directory::ooms)
+        self.places.iter().map(Place::ooms).max().unwrap_or_default()
     }
 
     pub(crate) fn oom_killed(&self) -> bool {
@@ -301,7 +208,7 @@ impl Run {
     /// still there; it can be tried again.
     pub(crate) fn remove(&mut self) -> Result<(), (Vec<u8>, i32)> {
         let mut first = None;
-        self.directories.retain(|directory| match directory.remove() {
+        self.places.retain(|place| match place.remove() {
             Ok(()) => false,
             Err(error) => {
                 first.get_or_insert(error);
@@ -324,31 +231,6 @@ impl Run {
             }
         }
     }
-}
-
-/// Makes a group and opens it. One of the cpuset controller can't be entered before it has CPUs
-/// and nodes; it gets those of the group that it is in.
-fn make_in(
-    parent: std::io::Result<OwnedFd>,
-    name: &CString,
-    cpuset: bool,
-    made: &mut Vec<Made>,
-) -> Result<OwnedFd, Errno> {
-    let parent = parent.map_err(|_| Errno::MFILE)?;
-    mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
-    made.push(Made { parent, name: name.clone() });
-    let parent = made.last().map(|made| made.parent.as_fd()).ok_or(Errno::IO)?;
-    let fd = enter(parent, name)?;
-    if cpuset {
-        let parent = parent.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-        for file in [c"cpuset.cpus", c"cpuset.mems"] {
-            if settings::read(&fd, file)?.trim_ascii().is_empty() {
-                let above = settings::read(&parent, file)?;
-                settings::write(&fd, file, above.trim_ascii())?;
-            }
-        }
-    }
-    Ok(fd)
 }
 
 #[cfg(test)]

@@ -55,7 +55,8 @@ fn page_size() -> u128 {
 /// - `-1` is no limit, which reads as -1 or as a number that no machine reaches; so does a limit
 ///   that is beyond that number.
 /// - A list of CPUs or nodes is compared as the set that it is.
-/// - A file that has a line for each key must have the line that was written.
+/// - A file that has a line for each key must have one with the words that were written, or none
+///   where they say that there is no limit.
 fn is_kept(written: &[u8], read: &[u8], page: u128) -> bool {
     let (written, read) = (written.trim_ascii(), read.trim_ascii());
     if written == read {
@@ -64,20 +65,31 @@ fn is_kept(written: &[u8], read: &[u8], page: u128) -> bool {
     let (Ok(written), Ok(read)) = (std::str::from_utf8(written), std::str::from_utf8(read)) else {
         return false;
     };
-    if let (Some(wanted), Some(kept)) = (number(written), number(read)) {
+    if let (Some(wanted), Some(kept)) = (amount(written), amount(read)) {
         return same_amount(wanted, kept, page);
     }
     if let (Some(wanted), Some(kept)) = (set(written), set(read)) {
         return wanted == kept;
     }
-    // "8:0 1048576" among the lines, or "1" for the first of "oom_kill_disable 1\nunder_oom 0".
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let wanted = words(written);
-    let mut lines = read.lines().map(words);
-    if wanted.len() > 1 {
-        return lines.any(|line| line == wanted);
+    is_among(written, read)
+}
+
+/// `8:0 1048576` or `8:0 rbps=5` among the lines, `1` in `oom_kill_disable 1` and in `default 1`,
+/// `50000` in `50000 100000`.
+fn is_among(written: &str, read: &str) -> bool {
+    let wanted: Vec<&str> = written.split_whitespace().collect();
+    let lines: Vec<Vec<&str>> =
+        read.lines().map(|line| line.split_whitespace().collect()).collect();
+    match wanted.as_slice() {
+        [] => false,
+        [one] => lines.first().is_some_and(|line| {
+            line.len() == 2 && (line.first() == Some(one) || line.last() == Some(one))
+        }),
+        [key, values @ ..] => match lines.iter().find(|line| line.first() == Some(key)) {
+            Some(line) => values.iter().all(|value| line.iter().skip(1).any(|kept| kept == value)),
+            None => values.iter().all(|value| *value == "0" || value.ends_with("=max")),
+        },
     }
-    lines.next().is_some_and(|line| line.len() == 2 && line.last() == wanted.first())
 }
 
 /// Where the kernel's own "no limit" begins (PAGE_COUNTER_MAX in bytes, and beyond).
@@ -97,8 +109,16 @@ fn same_amount(wanted: i128, kept: i128, page: u128) -> bool {
     wanted >= page && kept % page == 0 && wanted.abs_diff(kept) < page
 }
 
+/// A number, or no limit, which is -1.
+fn amount(text: &str) -> Option<i128> {
+    if text == "max" {
+        return Some(-1);
+    }
+    number(text)
+}
+
 /// A number as the kernel reads them: decimal, hexadecimal, or with a unit.
-fn number(text: &str) -> Option<i128> {
+pub(super) fn number(text: &str) -> Option<i128> {
     let (digits, shift) = match text.char_indices().last()? {
         (end, 'k' | 'K') => (text.get(..end)?, 10),
         (end, 'm' | 'M') => (text.get(..end)?, 20),
@@ -148,6 +168,14 @@ mod tests {
             ("-1", "-1\n"),
             ("9223372036854775807", "9223372036854771712\n"),
             ("max", "max\n"),
+            ("-1", "max\n"),
+            ("9223372036854775807", "max\n"),
+            ("50000", "50000 100000\n"),
+            ("max 20000", "max 20000\n"),
+            ("100", "default 100\n8:0 5\n"),
+            ("8:0 rbps=1048576", "8:0 rbps=1048576 wbps=max riops=max wiops=max\n"),
+            ("8:0 rbps=max", ""),
+            ("8:0 0", "8:16 5\n"),
             ("0,1", "0-1\n"),
             ("0-1,2", "0-2\n"),
             ("8:0  1048576", "8:0 1048576\n8:16 5\n"),
@@ -171,6 +199,10 @@ mod tests {
             ("8:0 1048576", "8:16 1048576\n"),
             ("1", "oom_kill_disable 0\nunder_oom 1\n"),
             ("max", "5\n"),
+            ("5", "max\n"),
+            ("50000 100000", "max 100000\n"),
+            ("8:0 rbps=1048576", "8:0 rbps=4096 wbps=max riops=max wiops=max\n"),
+            ("8:0 rbps=1048576", ""),
             ("5", ""),
         ] {
             assert!(!kept(written, read), "{written:?} reads {read:?}");

@@ -92,7 +92,7 @@ fn a_number_without_entry_needs_a_group() {
     let files = files("unknown");
     let error = resolve(&spec(Some("4242"), None, None), &files.sources, None)
         .expect_err("no group is known");
-    assert_eq!((error.step, error.errno), (Step::Specification, 0));
+    assert_eq!((error.step, error.errno), (Step::Group, 0));
     assert_eq!(
         ids(&spec(Some("4242"), Some("www"), None), &files),
         (Some(4242), Some(33), Some(vec![33]))

@@ -5,11 +5,12 @@
 
 use std::fs;
 
-use proton_stream_containment::cgroup::{Place, Request, Setting};
+use proton_stream_containment::cgroup::{Place, Setting};
 use proton_stream_containment::{Level, Released, Specification, Status, Step};
 
+use crate::bases::{inside, setting, Bases};
 use crate::guard::{mount_of, Group};
-use crate::host::{bytes, cases, eventually, is_alive, program, sh, Host};
+use crate::host::{cases, eventually, is_alive, program, sh, Host};
 
 cases! {
     Root settings_reach_their_own_controllers_and_the_program_runs_under_them;
@@ -24,72 +25,11 @@ cases! {
     Root a_group_too_small_for_a_process_is_never_a_success;
     Root a_frozen_run_is_killed;
     Root a_failed_exec_leaves_no_group;
-    Root two_runs_on_one_path_do_not_share_it;
     Root another_user_is_held_as_well;
-}
-
-fn setting(controller: &str, file: &str, value: &str) -> Setting {
-    Setting { controller: controller.into(), file: file.into(), value: value.into() }
-}
-
-fn inside(
-    spec: Specification,
-    controllers: &[&str],
-    place: Place,
-    settings: Vec<Setting>,
-) -> Specification {
-    Specification {
-        cgroup: Request { controllers: bytes(controllers), place: Some(place), settings },
-        ..spec
-    }
-}
-
-/// Groups with one name in several hierarchies.
-struct Bases(Vec<std::path::PathBuf>, String);
-
-impl Bases {
-    fn new(controllers: &[&str]) -> Self {
-        let name = format!("proton_stream_test_{}_0", std::process::id());
-        let paths = controllers.iter().map(|controller| mount_of(controller).join(&name));
-        let paths: Vec<_> = paths.collect();
-        for path in &paths {
-            fs::create_dir(path).expect("a group of our own");
-        }
-        Self(paths, name)
-    }
-
-    fn place(&self) -> Place {
-        Place::Base(self.1.clone().into_bytes())
-    }
-
-    fn path(&self, below: &str) -> Place {
-        Place::Path(format!("{}/{below}", self.1).into_bytes())
-    }
-
-    fn groups(&self) -> Vec<String> {
-        let entries = self.0.iter().flat_map(|path| fs::read_dir(path).expect("the base"));
-        entries
-            .map(|entry| entry.expect("an entry"))
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|entry| entry.file_name().into_string().expect("text"))
-            .collect()
-    }
-}
-
-impl Drop for Bases {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // Deepest first; a case that failed may have left some.
-            for _ in 0..3 {
-                for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-                    let _ = fs::remove_dir(entry.path());
-                }
-            }
-            eventually("the base can be removed", || {
-                fs::remove_dir(path).is_ok() || !path.exists()
-            });
-        }
-    }
+    Root with_a_path_the_limits_are_above_and_hold_in_the_leaf;
+    Root names_of_version_2_are_translated;
+    Root a_name_without_a_counterpart_starts_nothing;
+    Root on_a_hybrid_host_the_kill_is_one_write_where_the_base_is_in_the_tree;
 }
 
 fn settings_reach_their_own_controllers_and_the_program_runs_under_them() {
@@ -108,7 +48,7 @@ fn settings_reach_their_own_controllers_and_the_program_runs_under_them() {
     let mut running = host.start(&spec);
     assert_eq!(running.program.level(), Level::Cgroup);
     let path = String::from_utf8(running.program.cgroup_path().to_vec()).expect("text");
-    assert!(path.starts_with(&format!("{}/proton-", bases.1)), "{path}");
+    assert!(path.starts_with(&format!("{}/proton-", bases.name())), "{path}");
     let read = |controller: &str, file: &str| {
         fs::read_to_string(mount_of(controller).join(&path).join(file)).expect("a value")
     };
@@ -160,7 +100,7 @@ fn paths_and_keys_that_lead_out_start_nothing() {
     }
     let (step, errno, _) = refused(&bases, vec![setting("cpu", "no.such.file", "5")]);
     assert_eq!((step, errno), (Step::Cgroup, libc::ENOENT));
-    for path in [format!("{}/../x", bases.1), "/tmp".into(), "..".into()] {
+    for path in [format!("{}/../x", bases.name()), "/tmp".into(), "..".into()] {
         for place in [Place::Base(path.clone().into()), Place::Path(path.clone().into())] {
             let spec = inside(program("/bin/true", &[]), &["cpu"], place, vec![]);
             let error = Host::new().refused(&spec);
@@ -174,12 +114,13 @@ fn a_path_is_made_and_removed_and_one_that_was_there_stays() {
     let mut host = Host::new();
     let spec = inside(sh("read line"), &["cpu"], bases.path("made/deep"), vec![]);
     let mut running = host.start(&spec);
-    assert_eq!(running.program.cgroup_path(), format!("{}/made/deep", bases.1).as_bytes());
+    let path = String::from_utf8(running.program.cgroup_path().to_vec()).expect("text");
+    assert!(path.starts_with(&format!("{}/made/deep/proton-", bases.name())), "{path}");
     assert_eq!(bases.groups(), ["made"]);
     host.end(&mut running.program);
     assert_eq!(bases.groups(), Vec::<String>::new());
 
-    fs::create_dir(bases.0[0].join("there")).expect("a group");
+    fs::create_dir(bases.directory().join("there")).expect("a group");
     let mut running = host.start(&inside(sh("read line"), &["cpu"], bases.path("there"), vec![]));
     host.end(&mut running.program);
     assert_eq!(bases.groups(), ["there"]);
@@ -190,7 +131,7 @@ fn a_cpuset_can_be_entered() {
     let mut host = Host::new();
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let top = fs::read(mount_of("cpuset").join(file)).expect("the root's");
-        fs::write(bases.0[0].join(file), top).expect("the base's");
+        fs::write(bases.directory().join(file), top).expect("the base's");
     }
     let spec = inside(
         sh("exit 3"),
@@ -286,19 +227,6 @@ fn a_failed_exec_leaves_no_group() {
     assert_eq!(bases.groups(), Vec::<String>::new());
 }
 
-fn two_runs_on_one_path_do_not_share_it() {
-    let bases = Bases::new(&["cpu"]);
-    let mut host = Host::new();
-    let spec = inside(sh("read line"), &["cpu"], bases.path("fixed"), vec![]);
-    let mut first = host.start(&spec);
-    let error = proton_stream_containment::start(&spec, None).expect_err("refused");
-    assert_eq!((error.step, error.errno), (Step::Cgroup, libc::EBUSY));
-    host.end(&mut first.program);
-    let mut second = host.start(&spec);
-    host.end(&mut second.program);
-    assert_eq!(bases.groups(), Vec::<String>::new());
-}
-
 fn another_user_is_held_as_well() {
     let group = Group::new("cpu");
     let mut host = Host::new();
@@ -308,4 +236,77 @@ fn another_user_is_held_as_well() {
     let output = host.output(&spec);
     assert!(output.starts_with("65534\n"), "{output}");
     assert!(output.contains(&format!(":cpu:/{}/proton-", group.name())), "{output}");
+}
+
+fn with_a_path_the_limits_are_above_and_hold_in_the_leaf() {
+    let bases = Bases::new(&["memory"]);
+    let mut host = Host::new();
+    let limit = vec![setting("memory", "memory.limit_in_bytes", "32M")];
+    let hog = sh("tail /dev/zero; exit 7");
+    let mut running = host.start(&inside(hog, &["memory"], bases.path("fixed"), limit));
+    let limit = bases.directory().join("fixed/memory.limit_in_bytes");
+    assert_eq!(fs::read_to_string(limit).expect("a value"), "33554432\n");
+    assert_eq!(host.wait(&mut running.program).status, Status::Exited(7));
+    assert!(running.program.oom_killed());
+    host.end(&mut running.program);
+    assert_eq!(bases.groups(), Vec::<String>::new());
+}
+
+fn names_of_version_2_are_translated() {
+    let bases = Bases::new(&["memory", "cpu"]);
+    let mut host = Host::new();
+    let settings = vec![
+        setting("memory", "memory.max", "64M"),
+        setting("cpu", "cpu.max", "50000 200000"),
+        setting("cpu", "cpu.weight", "50"),
+    ];
+    let spec = inside(sh("read x"), &["memory", "cpu"], bases.place(), settings);
+    let mut running = host.start(&spec);
+    let path = String::from_utf8(running.program.cgroup_path().to_vec()).expect("text");
+    for (controller, file, value) in [
+        ("memory", "memory.limit_in_bytes", "67108864\n"),
+        ("cpu", "cpu.cfs_period_us", "200000\n"),
+        ("cpu", "cpu.cfs_quota_us", "50000\n"),
+        ("cpu", "cpu.shares", "512\n"),
+    ] {
+        let kept = fs::read_to_string(mount_of(controller).join(&path).join(file));
+        assert_eq!(kept.expect(file), value, "{file}");
+    }
+    host.end(&mut running.program);
+    assert_eq!(bases.groups(), Vec::<String>::new());
+}
+
+fn a_name_without_a_counterpart_starts_nothing() {
+    let bases = Bases::new(&["memory", "cpu"]);
+    let (step, errno, detail) = refused(&bases, vec![setting("memory", "memory.high", "64M")]);
+    assert_eq!((step, errno), (Step::Cgroup, libc::EINVAL));
+    assert_eq!(detail, "memory.high: no counterpart on cgroup v1");
+}
+
+fn on_a_hybrid_host_the_kill_is_one_write_where_the_base_is_in_the_tree() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let tree = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let tree = tree.and_then(|line| line.split(' ').nth(4)).expect("a hybrid host");
+    let bases = Bases::new(&["cpu"]);
+    let base = std::path::Path::new(tree).join(bases.name());
+    fs::create_dir(&base).expect("a group of our own");
+    let mut host = Host::new();
+    let script = "trap '' TERM; setsid sh -c 'echo $$; exec sleep 300' & echo $$; wait";
+    let mut running = host.start(&inside(sh(script), &["cpu"], bases.place(), vec![]));
+    let pids = running.pids(2);
+    let path = String::from_utf8(running.program.cgroup_path().to_vec()).expect("text");
+    let group = std::path::Path::new(tree).join(path);
+    let inside_it = fs::read_to_string(group.join("cgroup.procs")).expect("processes");
+    // By the kernel alone: nothing is signalled one by one.
+    fs::write(group.join("cgroup.kill"), "1").expect("killed");
+    eventually("all are dead", || {
+        running.program.reap();
+        pids.iter().all(|pid| !is_alive(*pid))
+    });
+    host.end(&mut running.program);
+    let is_gone = !group.exists();
+    fs::remove_dir(&base).expect("our own, and empty");
+    assert!(pids.iter().all(|pid| inside_it.lines().any(|line| line == pid.to_string())));
+    assert!(is_gone);
+    assert_eq!(bases.groups(), Vec::<String>::new());
 }

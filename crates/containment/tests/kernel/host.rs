@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use proton_stream_containment::cgroup::Place;
 use proton_stream_containment::{
     become_guardian, start, Ended, Pipes, Program, Released, Signals, Specification, StartError,
     Starting, Status, Stdio,
@@ -14,6 +15,7 @@ use proton_stream_containment::{
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
 use super::How;
+use crate::bases::inside;
 
 /// One case.
 pub(crate) struct Case {
@@ -244,14 +246,82 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
                 },
             }
         }
+        // Runs a program in a group, or says why not.
+        ("run-in", [kind, path, script]) => {
+            let path = path.as_bytes().to_vec();
+            let place = if *kind == "base" { Place::Base(path) } else { Place::Path(path) };
+            let spec = inside(sh(script), &["memory", "cpu"], place, vec![]);
+            match start(&spec, None) {
+                Ok(mut starting) => {
+                    let outcome = Host::wait_for_exec(&mut starting);
+                    let mut program = starting.into_program();
+                    let pipes = program.take_pipes();
+                    print!("{}", read_all(pipes.stdout));
+                    host.end(&mut program);
+                    if let Err(error) = outcome {
+                        panic!("{error}");
+                    }
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        // Begins to end a program, and takes its time.
+        ("end-slowly", [path]) => {
+            let place = Place::Path(path.as_bytes().to_vec());
+            let script = sh("trap '' TERM; echo; while :; do sleep 1; done");
+            let mut running = host.start(&inside(script, &["cpu", "pids"], place, vec![]));
+            running.lines(1);
+            running.program.signal_tree(libc::SIGTERM);
+            println!("ending");
+            // As a delay before SIGKILL would.
+            std::thread::sleep(Duration::from_millis(300));
+            host.end(&mut running.program);
+        }
+        // Starts and ends programs on one path, again and again, and is alone there each time.
+        ("contend", [path, rounds]) => {
+            let mut spec = inside(
+                sh("read x"),
+                &["cpu", "pids"],
+                Place::Path(path.as_bytes().to_vec()),
+                vec![],
+            );
+            spec.cgroup.wait = Duration::from_secs(20);
+            for _ in 0..rounds.parse().expect("a number") {
+                eventually("it is this one's turn", || match start(&spec, None) {
+                    Ok(starting) => {
+                        let mut program = starting.into_program();
+                        let group = crate::mount_of("cpu").join(path);
+                        let inside_it = std::fs::read_dir(group).expect("the path").flatten();
+                        let groups = inside_it.filter(|entry| entry.path().is_dir()).count();
+                        host.end(&mut program);
+                        assert_eq!(groups, 1);
+                        true
+                    }
+                    // Another lives there.
+                    Err(error) => {
+                        assert_eq!(error.errno, libc::EBUSY, "{error}");
+                        false
+                    }
+                });
+            }
+        }
         // A program that has this process's own streams.
         ("inherit", [script]) => {
             let spec = Specification { stdio: [Stdio::Inherit; 3], ..sh(script) };
             host.run(&spec);
         }
-        // Holds a program until it is killed itself.
-        ("hold", [script]) => {
-            let mut running = host.start(&sh(script));
+        // Holds a program, in a group or without, until it is killed itself.
+        ("hold", [script, place @ ..]) => {
+            let group = match place {
+                ["base", path] => Some(Place::Base(path.as_bytes().to_vec())),
+                ["path", path] => Some(Place::Path(path.as_bytes().to_vec())),
+                _ => None,
+            };
+            let spec = match group {
+                Some(place) => inside(sh(script), &["cpu", "pids"], place, vec![]),
+                None => sh(script),
+            };
+            let mut running = host.start(&spec);
             println!("{}", running.lines(1).concat());
             std::io::stdout().flush().expect("flushed");
             loop {

@@ -10,8 +10,10 @@
 mod guard;
 mod host;
 
+mod bases;
 mod cgroups;
 mod guarded;
+mod owners;
 mod spawning;
 mod trees;
 mod users;
@@ -19,6 +21,7 @@ mod users;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use guard::mount_of;
 pub(crate) use host::{eventually, Case};
 
 /// How a case runs.
@@ -37,7 +40,7 @@ pub(crate) enum How {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [spawning::CASES, users::CASES, trees::CASES, cgroups::CASES, guarded::CASES]
+    [spawning::CASES, users::CASES, trees::CASES, cgroups::CASES, owners::CASES, guarded::CASES]
         .into_iter()
         .flatten()
 }
