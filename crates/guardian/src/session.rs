@@ -135,6 +135,8 @@ impl Session<'_> {
         died |= self.hear_of_the_start(now);
         if let Phase::Running(run) = &mut self.phase {
             run.relay(found, &mut self.outbox);
+            // What is due depends on whether the controller takes what it is sent.
+            self.outbox.flush();
             run.advance(&mut self.outbox, died, now);
             if run.is_done(&self.outbox) {
                 self.say_what_became_of_it();
