@@ -49,7 +49,9 @@ defmodule ProtonStream do
   | `:normal` | exit status 0, or it was closed |
   | `{:exit_status, n}` | any other exit status |
   | `{:signal, n}` | killed by signal n |
-  | `{:guardian, why}` | the guardian died, or could not be understood; the program is dead |
+  | `{:stdin_overflow, bytes}` | more was queued for stdin than `:stdin_limit`, and it was closed |
+  | `{:packet_too_large, bytes}` | a packet did not fit, with `:packet`, and it was closed |
+  | `{:guardian, why}` | the guardian died, or could not be understood; the program is dead. `:epipe` is a death that was noticed by writing to it, of which a port does not say more |
   | `{:survivors, reason, os_pids}` | as `reason`, but these could not be killed in time |
 
   ## Ownership
@@ -63,6 +65,7 @@ defmodule ProtonStream do
   | `{self(), :eof}` | `eof/1` | end of stdin, after all bytes before it |
   | `{self(), {:signal, signal}}` | `signal/2` | a signal for the program |
   | `{self(), {:signal, signal, :tree}}` | `signal/3` | a signal for it and its descendants |
+  | `{self(), {:active, mode}}` | `set_active/2` | how much output it wants |
   | `{self(), {:connect, pid}}` | `connect/2` | another process becomes the owner |
   | `{self(), :close}` | `close/1` | the end |
 
@@ -70,6 +73,9 @@ defmodule ProtonStream do
   | --- | --- |
   | `{ps, {:data, binary}}` | stdout |
   | `{ps, {:error, binary}}` | stderr |
+  | `{ps, {:data, {:eol \| :noeol, line}}}` | with `line: bytes`; likewise `:error` |
+  | `{ps, :passive}` | the number of messages given to `set_active/2` has come |
+  | `{ps, {:dropped, {:stdout \| :stderr, bytes}}}` | with `overflow: :drop` |
   | `{ps, :connected}` | the answer to `:connect` |
   | `{ps, {:exit_status, n}}` | with `exit_status: true` |
   | `{ps, {:exit_report, map}}` | with `exit_report: true` |
@@ -78,8 +84,10 @@ defmodule ProtonStream do
 
   An owner that does not trap exits hears nothing of the end, as with a `Port`; a monitor
   sees `:normal`, or `{:shutdown, reason}`. An owner that does not read is not flooded: of
-  each stream it holds at most `:stdio_window` bytes, then the program has to wait. (An
-  owner on another node is not protected so.)
+  each stream it holds at most `:stdio_window` bytes, then the program has to wait. An
+  owner on another node is not protected so: it asks for what it can take, with `active:
+  :once` or a number and `set_active/2`, or pulls with `active: false` and `read/2`. So may
+  any owner.
 
   ### Feeding a filter
 
@@ -132,7 +140,7 @@ defmodule ProtonStream do
   start that fails is the error of `start_link/5`, with no further callback called. In
   `init/1`, `command(self(), data)` queues input for the program that is about to start.
 
-  `c:handle_stdout/2` and `c:handle_stderr/2` get the output; without one, that stream is
+  `c:handle_stdout/2` and `c:handle_stderr/2` get the output, a window at most at a time; without one, that stream is
   thrown away. **The program waits while they run**: its output stays in the pipe until the
   callback has returned. `c:handle_exit/2` gets the reason of the table above and names the
   one with which the process stops. It is used as it is, so a `:transient` child is started
@@ -196,21 +204,25 @@ defmodule ProtonStream do
   @typedoc "A session: its pid, or the name that it is registered under."
   @type server() :: GenServer.server()
 
+  @typedoc "Bytes as they came, a packet with `:packet`, a line or a part of one with `:line`."
+  @type output() :: binary() | {:eol | :noeol, binary()}
+
   @typedoc "A signal by name (`:sigterm` or `:term`) or by number."
   @type signal() :: atom() | 1..64
 
   @doc """
-  Called with what the program wrote to stdout, as it comes: chunks are not lines.
+  Called with what the program wrote to stdout, as it comes: chunks are not lines, unless
+  the option `:line` makes them so. None is larger than `:stdio_window`.
 
   While it runs the program's output has to wait.
   """
-  @callback handle_stdout(data :: binary(), state :: term()) ::
+  @callback handle_stdout(data :: output(), state :: term()) ::
               {:noreply, new_state :: term()}
               | {:noreply, new_state :: term(), timeout() | :hibernate | {:continue, term()}}
               | {:stop, reason :: term(), new_state :: term()}
 
   @doc "As `c:handle_stdout/2`, for stderr."
-  @callback handle_stderr(data :: binary(), state :: term()) ::
+  @callback handle_stderr(data :: output(), state :: term()) ::
               {:noreply, new_state :: term()}
               | {:noreply, new_state :: term(), timeout() | :hibernate | {:continue, term()}}
               | {:stop, reason :: term(), new_state :: term()}
@@ -325,12 +337,16 @@ defmodule ProtonStream do
     * `{:error, :closed}` - the program, or the session, is gone
     * `{:error, :eof}` - stdin was ended with `eof/1` before
     * `{:error, :not_owner}` - the caller is not the owner
+    * `{:error, :stdin_limit}` - with what is queued it would be more than `:stdin_limit`;
+      nothing was taken
+    * `{:error, :einval}` - it is too long for the `:packet` header; nothing was taken
     * `{:error, :timeout}` - the bytes are still queued, and will still be written
 
   Not to be called on `self()` in a callback, which would wait for itself: it raises.
   """
   @spec write(server(), iodata(), timeout()) ::
-          :ok | {:error, :epipe | :closed | :eof | :not_owner | :timeout}
+          :ok
+          | {:error, :epipe | :closed | :eof | :not_owner | :stdin_limit | :einval | :timeout}
   def write(ps, data, timeout \\ 5_000) do
     iodata!(data)
 
@@ -344,6 +360,92 @@ defmodule ProtonStream do
 
       server ->
         Session.write(server, data, timeout)
+    end
+  end
+
+  @doc """
+  Says how many messages of output the owner wants, as `:inet.setopts/2` does with `:active`.
+
+  `true` is all of them, `:once` one, `false` none. A number from -32768 to 32767 is added
+  to what is left of the last one, and counts stdout and stderr together. When none is left,
+  the stream is passive and the owner gets `{ps, :passive}`; after `:once` it gets nothing.
+
+  What has come meanwhile is sent at once, as far as it is asked for and `:stdio_window` has
+  room. When `set_active(ps, false)` has returned, nothing more comes, though messages may be
+  in the mailbox that came before. The same as `send(ps, {self(), {:active, mode}})`, which
+  does not wait.
+
+  The end of the program waits as its output does: a passive owner hears of neither until it
+  asks. `close/1` does not wait, and throws away what was not asked for.
+
+  For an owner on another node, whose mailbox nobody looks into, this is what bounds it:
+  no more than the number asked for, and no message larger than the window.
+
+      iex> {:ok, ps} = ProtonStream.open("echo", ["hello"], active: :once, exit_status: true)
+      iex> receive do {^ps, {:data, data}} -> data end
+      "hello\\n"
+      iex> ProtonStream.set_active(ps, :once)
+      iex> receive do {^ps, {:exit_status, status}} -> status end
+      0
+  """
+  @spec set_active(server(), boolean() | :once | -32_768..32_767) ::
+          :ok | {:error, :closed | :not_owner}
+  def set_active(ps, mode) do
+    unless mode in [true, false, :once] or (is_integer(mode) and mode in -32_768..32_767) do
+      raise ArgumentError,
+            "allowed is true, false, :once or a number from -32768 to 32767, got: " <>
+              inspect(mode)
+    end
+
+    other(ps, "set_active/2", &Session.active(&1, mode))
+  end
+
+  @doc """
+  Waits for output of a passive stream (`active: false`), at most `timeout` milliseconds.
+
+  Of stdout and stderr that have both come, each gets its turn. A piece is no larger than
+  `:stdio_window`.
+
+    * `{:ok, {:stdout | :stderr, data}}` - with `:line`, data is `{:eol | :noeol, line}`
+    * `{:ok, {:dropped, {:stdout | :stderr, bytes}}}` - with `overflow: :drop`
+    * `:eof` - all was read, and no more will come. Only then is the end told
+    * `{:error, :timeout}` - nothing has come; what comes later is for the next read
+    * `{:error, :einval}` - the stream is active
+    * `{:error, :closed}` - the session is gone, or was closed
+    * `{:error, :not_owner}` - the caller is not the owner
+
+  Not to be called on `self()` in a callback, which would wait for itself: it raises. A
+  callback module has `c:handle_stdout/2`.
+
+      iex> {:ok, ps} = ProtonStream.open("echo", ["hello"], active: false)
+      iex> ProtonStream.read(ps)
+      {:ok, {:stdout, "hello\\n"}}
+      iex> ProtonStream.read(ps)
+      :eof
+  """
+  @spec read(server(), timeout()) ::
+          {:ok, {:stdout | :stderr, binary() | {:eol | :noeol, binary()}}}
+          | {:ok, {:dropped, {:stdout | :stderr, pos_integer()}}}
+          | :eof
+          | {:error, :timeout | :einval | :closed | :not_owner}
+  def read(ps, timeout \\ 5_000) do
+    unless timeout == :infinity or (is_integer(timeout) and timeout >= 0) do
+      raise ArgumentError, "a timeout is :infinity or milliseconds, got: #{inspect(timeout)}"
+    end
+
+    other(ps, "read/2", &Session.read(&1, timeout))
+  end
+
+  defp other(ps, function, call) do
+    case GenServer.whereis(ps) do
+      nil ->
+        {:error, :closed}
+
+      pid when pid == self() ->
+        raise ArgumentError, function <> " on self() would wait for the process that calls it"
+
+      server ->
+        call.(server)
     end
   end
 
@@ -429,7 +531,7 @@ defmodule ProtonStream do
     * `:level` - how it is contained: `:tree`, `:cgroup` or `:pid_namespace`
     * `:cgroup` - path of its cgroup, or nil
     * `:transport` - how the guardian is reached: `:port`
-    * `:window` - bytes of each stream that the owner may hold unread
+    * `:window` - bytes of `:stdout` and of `:stderr` that the owner may hold unread
     * `:bytes` - how many were read from `:stdout` and `:stderr`, and are in the pipe of
       `:stdin`
     * `:queued` - bytes for stdin that the program does not take yet

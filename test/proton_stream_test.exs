@@ -107,7 +107,7 @@ defmodule ProtonStreamTest do
              level: :tree,
              cgroup: nil,
              transport: :port,
-             window: 10_240,
+             window: %{stdout: 10_240, stderr: 10_240},
              bytes: %{stdin: 2, stdout: 6, stderr: 6},
              queued: 0,
              held: %{stdout: 0, stderr: 0},

@@ -12,14 +12,17 @@ defmodule ProtonStream.Callbacks do
 
   @behaviour ProtonStream.Delivery
 
-  require Logger
-
+  alias ProtonStream.Buffer
+  alias ProtonStream.Callbacks.Calls
+  alias ProtonStream.Callbacks.Flow
   alias ProtonStream.Herald
+  alias ProtonStream.Options
   alias ProtonStream.Run
   alias ProtonStream.Signal
+  alias ProtonStream.Transport
 
-  @enforce_keys [:module, :traps?]
-  defstruct [:module, :traps?, :timer]
+  @enforce_keys [:module, :traps?, :stdout, :stderr]
+  defstruct [:module, :traps?, :timer, :stdout, :stderr, :last, more?: false]
 
   @type start ::
           (state :: term(), traps? :: boolean() -> {:ok, ProtonStream.t()} | {:stop, term()})
@@ -27,12 +30,12 @@ defmodule ProtonStream.Callbacks do
   @doc "Runs the module's `init/1`, and where it wants a process, `start` for the program."
   @spec init(module(), term(), start()) :: tuple() | :ignore
   def init(module, init_arg, start) do
-    case caught(module, :init, [init_arg]) do
+    case Calls.caught(module, :init, [init_arg]) do
       {:ok, state} ->
         started(state, nil, start)
 
       {:ok, state, extra} = other ->
-        if extra?(extra), do: started(state, extra, start), else: bad(other)
+        if Calls.extra?(extra), do: started(state, extra, start), else: bad(other)
 
       :ignore ->
         :ignore
@@ -53,7 +56,7 @@ defmodule ProtonStream.Callbacks do
     traps? = Process.flag(:trap_exit, true)
 
     with {:ok, ps} <- start.(state, traps?) do
-      case arm(extra) do
+      case Calls.arm(extra) do
         nil -> {:ok, ps}
         extra -> {:ok, ps, extra}
       end
@@ -62,8 +65,17 @@ defmodule ProtonStream.Callbacks do
 
   defp bad(value), do: {:stop, {:bad_return_value, value}}
 
-  @spec new(module(), boolean()) :: struct()
-  def new(module, traps?), do: %__MODULE__{module: module, traps?: traps?}
+  @spec new(module(), boolean(), Options.t()) :: struct()
+  def new(module, traps?, options) do
+    buffer = fn stream -> Buffer.new(Transport.cut(options, stream)) end
+
+    %__MODULE__{
+      module: module,
+      traps?: traps?,
+      stdout: buffer.(:stdout),
+      stderr: buffer.(:stderr)
+    }
+  end
 
   @doc "The process that started this one."
   @spec parent() :: pid() | nil
@@ -76,42 +88,24 @@ defmodule ProtonStream.Callbacks do
   end
 
   @impl true
-  def output(stream, bytes, run, ps) do
-    reply =
-      case if(stream == :stdout, do: :handle_stdout, else: :handle_stderr) |> exported(run, 2) do
-        nil -> stored(run, ps)
-        callback -> run |> invoke(callback, [bytes, ps.state]) |> reply(ps)
-      end
-
-    # Only now: a callback that takes long holds up the program, not the memory.
-    Run.put(Run.handed_on(Run.get(), stream, byte_size(bytes)))
-    reply
-  end
+  defdelegate output(stream, bytes, run, ps), to: Flow
 
   @impl true
-  def ended(run, ps) do
-    case exported(:handle_exit, run, 2) do
-      nil ->
-        Run.put(run)
-        {:stop, run.reason, ps}
+  defdelegate end_of_output(stream, run, ps), to: Flow
 
-      callback ->
-        case invoke(run, callback, [run.reason, ps.state]) do
-          {:stop, reason, state} -> {:stop, reason, %{ps | state: state}}
-          other -> {:stop, {:bad_return_value, other}, ps}
-        end
-    end
-  end
+  @impl true
+  defdelegate ended(run, ps), to: Flow
 
   @impl true
   def message({pid, {:command, data}} = message, run, ps) when is_pid(pid) do
     if iodata?(data) do
       case Run.push(run, data) do
         {:ok, run} -> stored(run, ps)
+        {:error, {_, _} = reason} -> run |> Flow.close(reason) |> stored(ps)
         {:error, _} -> {:noreply, ps}
       end
     else
-      info(message, run, ps)
+      Calls.info(message, run, ps)
     end
   end
 
@@ -124,25 +118,28 @@ defmodule ProtonStream.Callbacks do
     do: signal(signal, :tree, message, run, ps)
 
   def message({pid, :close}, run, ps) when is_pid(pid),
-    do: run |> closed(pid) |> Run.close(:normal) |> stored(ps)
+    do: run |> closed(pid) |> Flow.close(:normal) |> stored(ps)
 
   def message({:"$proton_stream", :close, pid, witness}, run, ps) do
     Herald.seen(witness)
     message({pid, :close}, run, ps)
   end
 
+  def message({:"$proton_stream", :more}, %{delivery: %{more?: true}} = run, ps),
+    do: Flow.more(run, ps)
+
   def message({:timeout, timer, :callback}, %{delivery: %{timer: timer}} = run, ps),
-    do: info(:timeout, run, ps)
+    do: Calls.info(:timeout, run, ps)
 
   def message({:EXIT, _pid, reason} = message, run, ps) do
     cond do
-      run.delivery.traps? -> info(message, run, ps)
+      run.delivery.traps? -> Calls.info(message, run, ps)
       reason == :normal -> {:noreply, ps}
       true -> die(reason, run)
     end
   end
 
-  def message(message, run, ps), do: info(message, run, ps)
+  def message(message, run, ps), do: Calls.info(message, run, ps)
 
   defp signal(signal, scope, message, run, ps) do
     case Signal.number(signal) do
@@ -151,35 +148,20 @@ defmodule ProtonStream.Callbacks do
         {:noreply, ps}
 
       :error ->
-        info(message, run, ps)
-    end
-  end
-
-  defp info(message, run, ps) do
-    case exported(:handle_info, run, 2) do
-      nil ->
-        Logger.error(
-          "#{inspect(run.delivery.module)} #{inspect(self())} received unexpected message: " <>
-            inspect(message)
-        )
-
-        {:noreply, ps}
-
-      callback ->
-        run |> invoke(callback, [message, ps.state]) |> reply(ps)
+        Calls.info(message, run, ps)
     end
   end
 
   @impl true
   def call(request, from, run, ps) do
-    callback = exported(:handle_call, run, 3) || missing("call", :handle_call, 3, run)
+    callback = Calls.exported(:handle_call, run, 3) || Calls.missing("call", :handle_call, 3, run)
 
-    case invoke(run, callback, [request, from, ps.state]) do
+    case Calls.invoke(run, callback, [request, from, ps.state]) do
       {:reply, reply, state} ->
         {:reply, reply, %{ps | state: state}}
 
       {:reply, reply, state, extra} = other ->
-        case extra(extra, other, %{ps | state: state}) do
+        case Calls.extra(extra, other, %{ps | state: state}) do
           {:noreply, ps} -> {:reply, reply, ps}
           {:noreply, ps, extra} -> {:reply, reply, ps, extra}
           stop -> stop
@@ -189,30 +171,37 @@ defmodule ProtonStream.Callbacks do
         {:stop, reason, reply, %{ps | state: state}}
 
       other ->
-        reply(other, ps)
+        Calls.reply(other, ps)
     end
   end
 
   @impl true
   def cast(request, run, ps) do
-    callback = exported(:handle_cast, run, 2) || missing("cast", :handle_cast, 2, run)
-    run |> invoke(callback, [request, ps.state]) |> reply(ps)
+    callback = Calls.exported(:handle_cast, run, 2) || Calls.missing("cast", :handle_cast, 2, run)
+    run |> Calls.invoke(callback, [request, ps.state]) |> Calls.reply(ps)
   end
 
   @doc "The module's `handle_continue/2`."
   @spec continue(term(), Run.t(), ProtonStream.t()) :: ProtonStream.Delivery.reply()
   def continue(term, run, ps),
-    do: run |> invoke(:handle_continue, [term, ps.state]) |> reply(ps)
+    do: run |> Calls.invoke(:handle_continue, [term, ps.state]) |> Calls.reply(ps)
+
+  # Callbacks get all there is, when they are done with what they have.
+  @impl true
+  def active(_mode, _from, _run, ps), do: {:reply, {:error, :not_owner}, ps}
+
+  @impl true
+  def read(_timeout, _from, _run, ps), do: {:reply, {:error, :not_owner}, ps}
 
   @impl true
   def writer?(_pid, _ps), do: true
 
   @impl true
-  def held(_run), do: %{stdout: 0, stderr: 0}
+  def held(run), do: %{stdout: run.delivery.stdout.bytes, stderr: run.delivery.stderr.bytes}
 
   @impl true
   def terminate(reason, run, ps) do
-    if callback = exported(:terminate, run, 2),
+    if callback = Calls.exported(:terminate, run, 2),
       do: apply(run.delivery.module, callback, [reason, ps.state])
   after
     late_closes(Run.shut(Run.get(), reason))
@@ -220,7 +209,7 @@ defmodule ProtonStream.Callbacks do
 
   @spec code_change(term(), Run.t(), ProtonStream.t(), term()) :: {:ok, ProtonStream.t()} | term()
   def code_change(vsn, run, ps, extra) do
-    case exported(:code_change, run, 3) do
+    case Calls.exported(:code_change, run, 3) do
       nil ->
         {:ok, ps}
 
@@ -278,63 +267,6 @@ defmodule ProtonStream.Callbacks do
     herald = run.herald || Herald.start()
     Herald.closed(herald, pid)
     %{run | herald: herald}
-  end
-
-  # A callback ends the timeout that the one before it set.
-  defp invoke(%Run{delivery: delivery} = run, callback, args) do
-    if delivery.timer, do: :erlang.cancel_timer(delivery.timer, async: true, info: false)
-    Run.put(%{run | delivery: %{delivery | timer: nil}})
-    caught(delivery.module, callback, args)
-  end
-
-  # `:gen_server` takes what a callback throws for its return value.
-  defp caught(module, callback, args) do
-    apply(module, callback, args)
-  catch
-    value -> value
-  end
-
-  defp reply({:noreply, state}, ps), do: {:noreply, %{ps | state: state}}
-
-  defp reply({:noreply, state, extra} = other, ps),
-    do: extra(extra, other, %{ps | state: state})
-
-  defp reply({:stop, reason, state}, ps), do: {:stop, reason, %{ps | state: state}}
-  defp reply(other, ps), do: {:stop, {:bad_return_value, other}, ps}
-
-  defp extra(extra, other, ps) do
-    if extra?(extra) do
-      case arm(extra) do
-        nil -> {:noreply, ps}
-        extra -> {:noreply, ps, extra}
-      end
-    else
-      {:stop, {:bad_return_value, other}, ps}
-    end
-  end
-
-  defp extra?(extra) when extra in [:infinity, :hibernate], do: true
-  defp extra?({:continue, _}), do: true
-  defp extra?(extra), do: is_integer(extra) and extra >= 0
-
-  # What is left for `:gen_server` to do.
-  defp arm(timeout) when is_integer(timeout) do
-    run = Run.get()
-    timer = :erlang.start_timer(timeout, self(), :callback)
-    Run.put(%{run | delivery: %{run.delivery | timer: timer}})
-    nil
-  end
-
-  defp arm(:infinity), do: nil
-  defp arm(extra), do: extra
-
-  defp exported(callback, run, arity) do
-    if function_exported?(run.delivery.module, callback, arity), do: callback
-  end
-
-  defp missing(kind, callback, arity, run) do
-    raise "attempted to #{kind} #{inspect(run.delivery.module)} #{inspect(self())} but it has " <>
-            "no #{callback}/#{arity}"
   end
 
   defp iodata?(data) do

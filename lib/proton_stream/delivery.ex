@@ -19,11 +19,21 @@ defmodule ProtonStream.Delivery do
   @doc "The program wrote something."
   @callback output(Frame.stream(), binary(), Run.t(), ProtonStream.t()) :: reply()
 
+  @doc "No more of this stream will come, though the program may still run."
+  @callback end_of_output(Frame.stream(), Run.t(), ProtonStream.t()) :: reply()
+
   @doc "The program is dead (`run.reason`) and all of its output has been given to `output/4`."
   @callback ended(Run.t(), ProtonStream.t()) :: reply()
 
   @doc "A message that the session itself has no use for."
   @callback message(term(), Run.t(), ProtonStream.t()) :: reply()
+
+  @doc "How much of the output is wanted."
+  @callback active(boolean() | :once | integer(), GenServer.from(), Run.t(), ProtonStream.t()) ::
+              reply() | tuple()
+
+  @doc "Somebody wants to read, and waits for as long as this."
+  @callback read(timeout(), GenServer.from(), Run.t(), ProtonStream.t()) :: reply() | tuple()
 
   @doc "May this process write?"
   @callback writer?(pid(), ProtonStream.t()) :: boolean()

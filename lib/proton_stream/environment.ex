@@ -17,7 +17,7 @@ defmodule ProtonStream.Environment do
   def inherited, do: to_bytes(:os.getenv(), :file.native_name_encoding(), &at_start/0)
 
   @doc false
-  @spec to_bytes([charlist()], :utf8 | :latin1, (() -> [binary()])) :: [binary()]
+  @spec to_bytes([charlist()], :utf8 | :latin1, fun()) :: [binary()]
   def to_bytes(entries, :latin1, _at_start), do: Enum.map(entries, &:erlang.list_to_binary/1)
 
   def to_bytes(entries, :utf8, at_start) do

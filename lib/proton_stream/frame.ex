@@ -13,14 +13,15 @@ defmodule ProtonStream.Frame do
 
   import Bitwise
 
+  alias ProtonStream.Frame.Body
   alias ProtonStream.Frame.Fields
   alias ProtonStream.Frame.Reader
 
-  @protocol 1
-  @package Mix.Project.config()[:version]
+  @protocol Body.protocol()
+  @package Body.package()
 
   @mib 1_048_576
-  @greatest_credit 2_147_483_647
+  @greatest_credit Body.greatest_credit()
 
   @type stream :: :stdout | :stderr
   @type ending :: {:exited, 0..255} | {:signalled, 1..64} | :unknown
@@ -74,23 +75,11 @@ defmodule ProtonStream.Frame do
           | {:error, code :: atom(), sentence :: binary()}
   @type t :: to_guardian() | from_guardian()
 
-  @steps [
-    {1, :specification},
-    {2, :exec},
-    {3, :directory},
-    {4, :user},
-    {5, :group},
-    {6, :groups},
-    {7, :cgroup},
-    {8, :fork},
-    {9, :stdio},
-    {10, :process},
-    {11, :cancelled}
-  ]
-  @levels [{0, :tree}, {1, :cgroup}, {2, :pid_namespace}]
-  @streams [{1, :stdout}, {2, :stderr}]
-  @scopes [{0, :program}, {1, :tree}]
-  @codes [{1, :version}, {2, :malformed}, {3, :short_frame}, {4, :internal}]
+  @steps Body.steps()
+  @levels Body.levels()
+  @streams Body.streams()
+  @scopes Body.scopes()
+  @codes Body.codes()
 
   # Least and greatest length of a body by type (§1).
   @bounds %{
@@ -194,7 +183,7 @@ defmodule ProtonStream.Frame do
   @spec decode(binary(), :controller | :guardian) :: {:ok, t()} | {:error, String.t()}
   def decode(<<type, body::binary>>, from) do
     with :ok <- check(from, type, byte_size(body)) do
-      {:ok, body(type, body)}
+      {:ok, Body.decode(type, body)}
     end
   catch
     {:malformed, sentence} -> {:error, sentence}
@@ -202,133 +191,7 @@ defmodule ProtonStream.Frame do
 
   def decode(<<>>, _from), do: {:error, "a frame has neither type nor body"}
 
-  # The two that carry a program's output come first: they are nearly all of what comes.
-  defp body(0x84, bytes), do: {:stdout, bytes}
-  defp body(0x85, bytes), do: {:stderr, bytes}
-  defp body(0x86, <<0::32>>), do: Reader.refuse("count", 0, "at least 1")
-  defp body(0x86, <<count::32>>), do: {:stdin_credit, count}
-  defp body(0x02, bytes), do: {:stdin, bytes}
-
-  defp body(0x03, <<stream, count::32>>) do
-    stream = Reader.name(@streams, "stream", stream, "1 or 2")
-
-    if count in 1..@greatest_credit,
-      do: {:credit, stream, count},
-      else: Reader.refuse("count", count, "1 to #{@greatest_credit}")
-  end
-
-  defp body(0x04, <<>>), do: :eof
-  defp body(0x06, <<>>), do: :close
-  defp body(0x87, <<>>), do: :stdin_gone
-
-  defp body(0x05, <<number, scope>>) do
-    unless number in 1..64, do: Reader.refuse("number", number, "1 to 64")
-    {:signal, number, Reader.name(@scopes, "scope", scope, "0 or 1")}
-  end
-
-  defp body(0x88, <<stream>>),
-    do: {:end_of_output, Reader.name(@streams, "stream", stream, "1 or 2")}
-
-  defp body(0x01, body) do
-    {package, rest} = handshake(body)
-    {:open, package, Fields.decode(rest)}
-  end
-
-  defp body(0x81, body) do
-    {package, rest} = handshake(body)
-    Reader.ended(rest)
-    {:hello, package}
-  end
-
-  defp body(0x82, body) do
-    {pid, body} = Reader.integer(body, "pid", 4)
-    {level, body} = Reader.integer(body, "level", 1)
-    {credit, cgroup} = Reader.integer(body, "stdin credit", 4)
-    level = Reader.name(@levels, "level", level, "0 to 2")
-    {:started, %{pid: pid, level: level, stdin_credit: credit, cgroup: cgroup}}
-  end
-
-  defp body(0x83, body) do
-    {step, body} = Reader.integer(body, "step", 1)
-    {errno, detail} = Reader.integer(body, "errno", 4)
-    {:start_error, Reader.name(@steps, "step", step, "1 to 11"), errno, detail}
-  end
-
-  defp body(0x89, body) do
-    {kind, body} = Reader.integer(body, "kind", 1)
-    {code, body} = Reader.integer(body, "code", 1)
-    {flags, body} = Reader.integer(body, "flags", 1)
-    {cause, body} = Reader.integer(body, "cause", 1)
-    {cause_signal, body} = Reader.integer(body, "cause signal", 1)
-    {user_time, body} = Reader.integer(body, "user time", 8)
-    {system_time, body} = Reader.integer(body, "system time", 8)
-    {max_rss, body} = Reader.integer(body, "max rss", 8)
-    {count, body} = Reader.integer(body, "survivors", 2)
-    {survivors, rest} = survivors(body, count, [])
-    Reader.ended(rest)
-    ending = ending(kind, code)
-
-    if flags > 3, do: Reader.refuse("flags", flags, "0 to 3")
-
-    if (flags &&& 1) == 1 and kind != 1,
-      do: Reader.refuse("flags", flags, "a core only for a signal")
-
-    {:exit,
-     %{
-       ending: ending,
-       core_dumped: (flags &&& 1) == 1,
-       oom_killed: (flags &&& 2) == 2,
-       cause: cause(cause, cause_signal),
-       user_time: user_time,
-       system_time: system_time,
-       max_rss: max_rss,
-       survivors: survivors
-     }}
-  end
-
-  defp body(0x8A, body) do
-    {code, sentence} = Reader.integer(body, "code", 1)
-    {:error, Reader.name(@codes, "code", code, "1 to 4"), sentence}
-  end
-
-  # §2. Other versions share only this head, so what follows it is not looked at.
-  defp handshake(body) do
-    {version, body} = Reader.integer(body, "version", 2)
-    {length, body} = Reader.integer(body, "package version", 1)
-    {package, rest} = Reader.bytes(body, "package version", length)
-
-    if version != @protocol do
-      Reader.malformed(
-        "the other side speaks protocol #{version} (proton_stream #{Reader.printable(package)}), " <>
-          "this one #{@protocol} (proton_stream #{@package})"
-      )
-    end
-
-    {package, rest}
-  end
-
   defp head(package), do: <<@protocol::16, byte_size(package), package::binary>>
-
-  defp ending(0, status), do: {:exited, status}
-  defp ending(1, signal) when signal in 1..64, do: {:signalled, signal}
-  defp ending(1, code), do: Reader.refuse("code", code, "1 to 64 for a signal")
-  defp ending(2, 0), do: :unknown
-  defp ending(2, code), do: Reader.refuse("code", code, "0 where the end is unknown")
-  defp ending(kind, _code), do: Reader.refuse("kind", kind, "0 to 2")
-
-  defp cause(2, signal) when signal in 1..64, do: {:signal, signal}
-  defp cause(2, signal), do: Reader.refuse("cause signal", signal, "1 to 64")
-  defp cause(cause, _signal) when cause > 2, do: Reader.refuse("cause", cause, "0 to 2")
-  defp cause(0, 0), do: :program
-  defp cause(1, 0), do: :close
-  defp cause(_cause, signal), do: Reader.refuse("cause signal", signal, "0 without a signal")
-
-  defp survivors(rest, 0, pids), do: {Enum.reverse(pids), rest}
-
-  defp survivors(body, count, pids) do
-    {pid, rest} = Reader.integer(body, "survivor", 4)
-    survivors(rest, count - 1, [pid | pids])
-  end
 
   defp code(table, name) do
     {code, ^name} = List.keyfind(table, name, 1)

@@ -132,7 +132,10 @@ defmodule ProtonStream.Guardian do
   defp installed do
     case :code.priv_dir(:proton_stream) do
       {:error, :bad_name} ->
-        {:error, "proton_stream is not in the code path, so its guardian can't be found"}
+        {:error,
+         "proton_stream is not in the code path, so its guardian can't be found: an escript " <>
+           "can't carry an executable file; use a release, or name a guardian in " <>
+           "PROTON_GUARDIAN"}
 
       priv ->
         with {:ok, path} <- find(List.to_string(priv)) do

@@ -27,7 +27,8 @@ defmodule ProtonStream.Options do
   `:command` and `:args` are always there. The others are present when they were given:
   `:cd`, `:env` (as a list of pairs of binaries, `nil` for a variable that is removed),
   `:arg0`, `:uid`, `:gid`, `:cgroup_controllers`, `:cgroup_base`, `:cgroup_path`,
-  `:cgroup_sets`, `:delay_to_sigkill`, `:stdio_window`, `:stderr_to_stdout`,
+  `:cgroup_sets`, `:delay_to_sigkill`, `:stdio_window`, `:active`, `:overflow`,
+  `:stdin_limit`, `:line`, `:packet`, `:stderr_to_stdout`,
   `:capture_stderr_only`, `:parallelism`, `:start_timeout`, `:exit_status` and
   `:exit_report`.
   """
@@ -60,9 +61,36 @@ defmodule ProtonStream.Options do
        "the kernel does not take fails the start"},
     {:delay_to_sigkill, :both, {:integer, 0, 4_294_967_295},
      "milliseconds between SIGTERM and SIGKILL when the program is ended (default 500)"},
-    {:stdio_window, :both, {:integer, 1, 67_108_864},
-     "bytes of stdout, and as many of stderr, that may wait unread (default 10,240). A " <>
-       "program that writes more is blocked in its write until they are read"},
+    {:stdio_window, :both, {:window, 1, 67_108_864},
+     "bytes of stdout, and as many of stderr, that may wait unread (default 10,240), or " <>
+       "`[stdout: bytes, stderr: bytes]`. Each message counts as 128 bytes more than it " <>
+       "carries, and what waits longer comes in one. Before a program is blocked in its " <>
+       "write, the session holds up to 256 KiB more of each stream, or a window if that is " <>
+       "larger, and the pipe what it can. A callback gets no more than this at a time"},
+    {:active, :stream, :active,
+     "messages that may be sent before more are asked for with `set_active/2` (default " <>
+       "`true`: all), counting stdout and stderr together. `:once` is one; `false` none, " <>
+       "for `read/2`. The end is told only when the stream is active, or read to its end"},
+    {:overflow, :stream, {:one_of, [:block, :drop]},
+     "`:drop` never blocks a program whose output is not read: what comes when 256 KiB of a " <>
+       "stream, or a window if that is larger, wait in the session is thrown away, and the " <>
+       "owner gets `{ps, {:dropped, {:stdout | :stderr, bytes}}}` in its place, when it has " <>
+       "read what came before (default `:block`)"},
+    {:stdin_limit, :both, {:integer, 1, 1_099_511_627_776},
+     "bytes for stdin that may be queued because the program does not take them (default " <>
+       "67,108,864). A `command/2` past it ends the program with the reason " <>
+       "`{:stdin_overflow, bytes}`, since a byte that is lost unnoticed is worse; a " <>
+       "`write/3` is refused"},
+    {:line, :both, {:integer, 1, 67_108_864},
+     "bytes of the longest line. Output comes as `{:eol, line}` without its newline (`\\n` or `\\r\\n`); of a " <>
+       "longer line, and of one that the end cuts short, the parts are `{:noeol, part}`. A " <>
+       "window smaller than this counts as this large"},
+    {:packet, :both, {:one_of, [1, 2, 4]},
+     "bytes of the big-endian length before each packet, as in `Port.open/2`: added to what " <>
+       "is sent to stdin, taken off what comes from stdout. stderr is not cut. A packet of " <>
+       "stdout larger than its window, and one for stdin that has no such length, ends the " <>
+       "program with the reason `{:packet_too_large, bytes}`. What follows the last whole " <>
+       "packet is thrown away"},
     {:stderr_to_stdout, :both, :boolean, "sends stderr where stdout goes (default `false`)"},
     {:capture_stderr_only, :both, :boolean,
      "delivers stderr and throws stdout away (default `false`)"},
@@ -147,7 +175,10 @@ defmodule ProtonStream.Options do
                     "allowed is #{Check.allowed(check)}"
         end
 
-      _ ->
+      {_, _, _, _} ->
+        raise ArgumentError, "option #{inspect(name)} is #{other(context)}"
+
+      nil ->
         allowed = for {option, where, _, _} <- @schema, where in [:both, context], do: option
 
         raise ArgumentError,
@@ -155,6 +186,9 @@ defmodule ProtonStream.Options do
                 "allowed are #{Enum.map_join(allowed, ", ", &inspect/1)}"
     end
   end
+
+  defp other(:stream), do: "for start_link/5, not for open/3"
+  defp other(:worker), do: "for open/3, not for a callback module"
 
   # Options that are right by themselves and can't hold together.
   defp together!(options) do
@@ -164,6 +198,18 @@ defmodule ProtonStream.Options do
 
     if options[:stderr_to_stdout] && options[:capture_stderr_only] do
       refuse.("options :stderr_to_stdout and :capture_stderr_only can't both be true")
+    end
+
+    if options[:line] && options[:packet] do
+      refuse.("options :line and :packet can't be given together")
+    end
+
+    if options[:packet] && options[:stderr_to_stdout] do
+      refuse.("options :packet and :stderr_to_stdout can't be given together: no packets there")
+    end
+
+    if options[:packet] && options[:overflow] == :drop do
+      refuse.("option :packet can't hold with overflow: :drop, which would cut packets in two")
     end
 
     if Map.has_key?(options, :cgroup_base) and Map.has_key?(options, :cgroup_path) do

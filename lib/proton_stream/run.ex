@@ -86,7 +86,7 @@ defmodule ProtonStream.Run do
   end
 
   @doc "Queues bytes for the program, if it still takes any."
-  @spec push(t(), iodata()) :: {:ok, t()} | {:error, :eof | :epipe | :closed}
+  @spec push(t(), iodata()) :: {:ok, t()} | {:error, :closed | Stdin.refusal()}
   def push(%__MODULE__{phase: :running} = run, data) do
     with {:ok, stdin} <- Stdin.push(run.stdin, data), do: {:ok, pump(%{run | stdin: stdin})}
   end
@@ -110,13 +110,14 @@ defmodule ProtonStream.Run do
   @doc "Bytes of a stream were handed on, so the guardian may send as many more."
   @spec handed_on(t(), Frame.stream(), non_neg_integer()) :: t()
   def handed_on(%__MODULE__{phase: :running, owed: owed} = run, stream, count) do
-    case owed do
-      %{^stream => before} when before + count < run.half ->
-        %{run | owed: %{owed | stream => before + count}}
+    %{^stream => before} = owed
+    %{^stream => half} = run.half
 
-      %{^stream => before} ->
-        Guardian.send(run.guardian, Frame.encode({:credit, stream, before + count}))
-        %{run | owed: %{owed | stream => 0}}
+    if before + count < half do
+      %{run | owed: %{owed | stream => before + count}}
+    else
+      Guardian.send(run.guardian, Frame.encode({:credit, stream, before + count}))
+      %{run | owed: %{owed | stream => 0}}
     end
   end
 

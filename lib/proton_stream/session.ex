@@ -19,6 +19,7 @@ defmodule ProtonStream.Session do
   alias ProtonStream.Run
   alias ProtonStream.Start
   alias ProtonStream.Stdin
+  alias ProtonStream.Transport
 
   # What a call of the library's own looks like, so that it isn't taken for a user's.
   @tag :"$proton_stream"
@@ -63,19 +64,30 @@ defmodule ProtonStream.Session do
     :exit, _ -> {:error, :closed}
   end
 
+  @spec active(GenServer.server(), boolean() | :once | integer()) :: :ok | {:error, atom()}
+  def active(ps, mode), do: request(ps, {:active, mode})
+
+  # The session keeps the time: an answer that came too late would be lost bytes.
+  @spec read(GenServer.server(), timeout()) :: {:ok, term()} | :eof | {:error, atom()}
+  def read(ps, timeout), do: request(ps, {:read, timeout})
+
+  defp request(ps, request) do
+    GenServer.call(ps, {@tag, request}, :infinity)
+  catch
+    :exit, _ -> {:error, :closed}
+  end
+
   @impl GenServer
   def init({:stream, options, owner}) do
     Process.flag(:trap_exit, true)
     monitor = Process.monitor(owner)
-    window = Messages.window(options)
-    credit = Messages.credit(window)
 
-    case Start.start(options, credit, {:monitor, monitor}) do
+    case Start.start(options, Transport.credit(options), {:monitor, monitor}) do
       {:ok, guardian, started} ->
         Process.link(owner)
         delivery = Messages.new(options, monitor)
-        run = run(guardian, started, options, credit, window, Messages, delivery)
-        Run.put(Messages.owned(run, owner))
+        run = run(guardian, started, options, Messages, delivery)
+        Run.put(Messages.Owner.of(run, owner))
         {:ok, struct(options, guardian, started, owner, nil)}
 
       {:error, reason} ->
@@ -90,12 +102,10 @@ defmodule ProtonStream.Session do
     Process.put(:"$initial_call", {module, :init, 1})
 
     Callbacks.init(module, init_arg, fn state, traps? ->
-      window = Messages.window(options)
-
-      case Start.start(options, window, {:parent, Callbacks.parent()}) do
+      case Start.start(options, Transport.credit(options), {:parent, Callbacks.parent()}) do
         {:ok, guardian, started} ->
-          delivery = Callbacks.new(module, traps?)
-          Run.put(run(guardian, started, options, window, window, Callbacks, delivery))
+          delivery = Callbacks.new(module, traps?, options)
+          Run.put(run(guardian, started, options, Callbacks, delivery))
           {:ok, struct(options, guardian, started, self(), state)}
 
         {_, reason} ->
@@ -104,16 +114,18 @@ defmodule ProtonStream.Session do
     end)
   end
 
-  defp run(guardian, started, options, credit, window, mode, delivery) do
+  defp run(guardian, started, options, mode, delivery) do
+    window = fn stream -> Transport.window(options, stream) end
+
     %Run{
       guardian: guardian,
       os_pid: started.pid,
       level: started.level,
       cgroup: cgroup(started),
-      stdin: Stdin.new(started.stdin_credit),
-      half: max(div(credit, 2), 1),
+      stdin: Stdin.new(started.stdin_credit, options),
+      half: Map.new(Transport.credit(options), fn {stream, n} -> {stream, div(n, 2)} end),
       kill_delay: Start.kill_delay(options),
-      window: window,
+      window: %{stdout: window.(:stdout), stderr: window.(:stderr)},
       mode: mode,
       delivery: delivery
     }
@@ -162,7 +174,9 @@ defmodule ProtonStream.Session do
   end
 
   defp frame({:ok, :stdin_gone}, run, ps), do: stored(Run.release(run, :epipe), ps)
-  defp frame({:ok, {:end_of_output, _stream}}, run, ps), do: stored(run, ps)
+
+  defp frame({:ok, {:end_of_output, stream}}, run, ps),
+    do: run.mode.end_of_output(stream, run, ps)
 
   defp frame({:ok, {:exit, report}}, run, ps),
     do: ended(%{run | report: report}, run.reason || Run.reason(run, report), ps)
@@ -202,6 +216,16 @@ defmodule ProtonStream.Session do
   def handle_call({@tag, :os_pid}, _from, ps), do: {:reply, Run.get().os_pid, ps}
   def handle_call({@tag, :info}, _from, ps), do: {:reply, Run.info(Run.get()), ps}
 
+  def handle_call({@tag, {:active, mode}}, from, ps) do
+    run = Run.get()
+    run.mode.active(mode, from, run, ps)
+  end
+
+  def handle_call({@tag, {:read, timeout}}, from, ps) do
+    run = Run.get()
+    run.mode.read(timeout, from, run, ps)
+  end
+
   def handle_call({@tag, {:write, data}}, {pid, _} = from, ps) do
     run = Run.get()
 
@@ -211,6 +235,8 @@ defmodule ProtonStream.Session do
       Run.put(%{run | stdin: stdin})
       if result == :written, do: {:reply, :ok, ps}, else: {:noreply, ps}
     else
+      {:error, {:stdin_overflow, _}} -> {:reply, {:error, :stdin_limit}, ps}
+      {:error, {:packet_too_large, _}} -> {:reply, {:error, :einval}, ps}
       error -> {:reply, error, ps}
     end
   end
@@ -250,8 +276,10 @@ defmodule ProtonStream.Session do
     end
   end
 
-  # OTP 25 knows this callback, Elixir 1.14 does not.
-  if {:format_status, 1} in GenServer.behaviour_info(:callbacks), do: @impl(GenServer)
+  # A callback since OTP 25, which Elixir knows since 1.17. Either complains about the other.
+  if {:format_status, 1} in GenServer.behaviour_info(:callbacks) do
+    @impl GenServer
+  end
 
   def format_status(status) do
     status =

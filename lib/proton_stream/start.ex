@@ -26,7 +26,7 @@ defmodule ProtonStream.Start do
 
   What remains of a start that failed is the guardian's to end, and it does.
   """
-  @spec start(Options.t(), pos_integer(), Guardian.watch()) ::
+  @spec start(Options.t(), map(), Guardian.watch()) ::
           {:ok, Guardian.t(), map()} | {:error, term()} | {:cancelled, term()}
   def start(options, credit, watch) do
     deadline = Guardian.deadline(Map.get(options, :start_timeout, @timeout))
@@ -48,14 +48,14 @@ defmodule ProtonStream.Start do
   end
 
   @doc false
-  @spec fields(Options.t(), pos_integer()) :: Frame.Fields.t()
+  @spec fields(Options.t(), map()) :: Frame.Fields.t()
   def fields(options, credit) do
     env = Map.new(Map.get(options, :env, []))
 
     [
       program: options.command,
       stdio: stdio(options),
-      credit: {credit, credit},
+      credit: {credit.stdout, credit.stderr},
       kill_delay: kill_delay(options)
     ] ++
       for(arg <- options.args, do: {:argument, arg}) ++

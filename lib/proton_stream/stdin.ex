@@ -8,10 +8,22 @@ defmodule ProtonStream.Stdin do
   # the guardian gives credit for them; credit that comes back says that as many bytes are
   # in the program's pipe, which is what writers wait for.
 
+  import Bitwise
+
+  alias ProtonStream.Options
+
+  @typedoc "Why bytes are not taken; the last two are the writer's fault."
+  @type refusal ::
+          :eof
+          | :epipe
+          | {:stdin_overflow, queued :: pos_integer()}
+          | {:packet_too_large, pos_integer()}
   @type state :: :open | :eof | :ended | :gone
   @type t :: %__MODULE__{
           state: state(),
           credit: non_neg_integer(),
+          limit: pos_integer(),
+          header: 0 | 1 | 2 | 4,
           queue: :queue.queue(binary()),
           queued: non_neg_integer(),
           accepted: non_neg_integer(),
@@ -21,6 +33,8 @@ defmodule ProtonStream.Stdin do
 
   defstruct state: :open,
             credit: 0,
+            limit: 67_108_864,
+            header: 0,
             queue: :queue.new(),
             queued: 0,
             accepted: 0,
@@ -31,24 +45,43 @@ defmodule ProtonStream.Stdin do
   # or a close would have to wait behind them.
   @greatest_frame 65_536
 
-  @spec new(non_neg_integer()) :: t()
-  def new(credit), do: %__MODULE__{credit: credit}
+  @spec new(non_neg_integer(), Options.t()) :: t()
+  def new(credit, options \\ %{}) do
+    stdin = %__MODULE__{credit: credit, header: Map.get(options, :packet, 0)}
+    %{stdin | limit: Map.get(options, :stdin_limit, stdin.limit)}
+  end
 
   @doc "Takes bytes over, or says why they can go nowhere."
-  @spec push(t(), iodata()) :: {:ok, t()} | {:error, :eof | :epipe}
+  @spec push(t(), iodata()) :: {:ok, t()} | {:error, refusal()}
   def push(%__MODULE__{state: :open} = stdin, data) do
-    {queue, size} =
-      data
-      |> :erlang.iolist_to_iovec()
-      |> Enum.reduce({stdin.queue, 0}, fn bytes, {queue, size} ->
-        {:queue.in(bytes, queue), size + byte_size(bytes)}
-      end)
+    with {:ok, data} <- packet(stdin.header, data) do
+      iovec = :erlang.iolist_to_iovec(data)
+      size = :erlang.iolist_size(iovec)
 
-    {:ok, %{stdin | queue: queue, queued: stdin.queued + size, accepted: stdin.accepted + size}}
+      # What can leave at once is not queued.
+      if stdin.queued + size - stdin.credit > stdin.limit,
+        do: {:error, {:stdin_overflow, stdin.queued + size}},
+        else: {:ok, queue(stdin, iovec, size)}
+    end
   end
 
   def push(%__MODULE__{state: :gone}, _data), do: {:error, :epipe}
   def push(%__MODULE__{}, _data), do: {:error, :eof}
+
+  defp queue(stdin, iovec, size) do
+    queue = Enum.reduce(iovec, stdin.queue, &:queue.in/2)
+    %{stdin | queue: queue, queued: stdin.queued + size, accepted: stdin.accepted + size}
+  end
+
+  defp packet(0, data), do: {:ok, data}
+
+  defp packet(header, data) do
+    size = :erlang.iolist_size(data)
+
+    if size < 1 <<< (8 * header),
+      do: {:ok, [<<size::unit(8)-size(header)>> | data]},
+      else: {:error, {:packet_too_large, size}}
+  end
 
   @doc "Remembers who waits until all that was pushed so far is in the pipe."
   @spec wait(t(), term()) :: {:waiting | :written, t()}

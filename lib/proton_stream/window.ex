@@ -4,45 +4,104 @@
 defmodule ProtonStream.Window do
   @moduledoc false
 
-  # One output stream on its way to an owner: pure data. Of what was handed on, at most
-  # `size` bytes are unread; the rest waits here, merged, so that a program which writes
-  # byte by byte costs no more than one that writes at once.
+  # One output stream on its way to an owner: pure data. Of what was handed on, about `size`
+  # bytes are unread at most; the rest waits in a buffer. `sent` and `read` count what
+  # messages cost (`Watcher.cost/1`), not bytes.
+
+  alias ProtonStream.Buffer
+  alias ProtonStream.Watcher
+
+  @typedoc "`{:drop, keep}` throws away what comes when `keep` bytes wait."
+  @type overflow :: :block | {:drop, pos_integer()}
 
   @type t :: %__MODULE__{
           size: pos_integer(),
-          held: binary(),
+          overflow: overflow(),
+          buffer: Buffer.t(),
           sent: non_neg_integer(),
-          read: non_neg_integer()
+          read: non_neg_integer(),
+          dropped: non_neg_integer(),
+          finished?: boolean()
         }
 
-  @enforce_keys [:size]
-  defstruct [:size, held: <<>>, sent: 0, read: 0]
+  @enforce_keys [:size, :buffer]
+  defstruct [:size, :buffer, overflow: :block, sent: 0, read: 0, dropped: 0, finished?: false]
 
-  @spec new(pos_integer()) :: t()
-  def new(size), do: %__MODULE__{size: size}
+  @spec new(pos_integer(), Buffer.cut(), overflow()) :: t()
+  def new(size, cut \\ :raw, overflow \\ :block),
+    do: %__MODULE__{size: size, buffer: Buffer.new(cut), overflow: overflow}
 
-  @spec put(t(), binary()) :: t()
-  def put(%__MODULE__{held: <<>>} = window, bytes), do: %{window | held: bytes}
-  def put(%__MODULE__{held: held} = window, bytes), do: %{window | held: held <> bytes}
+  @doc "Bytes that wait."
+  @spec held(t()) :: non_neg_integer()
+  def held(%__MODULE__{buffer: buffer}), do: buffer.bytes
 
-  @doc "The next chunk that fits."
-  @spec take(t()) :: {binary() | nil, t()}
-  def take(%__MODULE__{held: <<>>} = window), do: {nil, window}
+  @doc """
+  Takes bytes in, and says how many of them are gone already: those that were dropped,
+  because too much waits before them.
+  """
+  @spec put(t(), binary()) :: {non_neg_integer(), t()}
+  def put(%__MODULE__{overflow: :block} = window, bytes),
+    do: {0, %{window | buffer: Buffer.put(window.buffer, bytes)}}
 
-  def take(%__MODULE__{size: size, held: held, sent: sent, read: read} = window) do
-    room = size - (sent - read)
+  # What follows a gap belongs behind its notice, so it falls into the gap too.
+  def put(%__MODULE__{overflow: {:drop, keep}} = window, bytes) do
+    room = if window.dropped > 0, do: 0, else: max(keep - held(window), 0)
 
-    cond do
-      room <= 0 ->
-        {nil, window}
-
-      byte_size(held) <= room ->
-        {own(held), %{window | held: <<>>, sent: sent + byte_size(held)}}
-
-      true ->
-        <<chunk::binary-size(room), rest::binary>> = held
-        {own(chunk), %{window | held: rest, sent: sent + room}}
+    if byte_size(bytes) <= room do
+      {0, %{window | buffer: Buffer.put(window.buffer, bytes)}}
+    else
+      <<kept::binary-size(room), lost::binary>> = bytes
+      buffer = if room > 0, do: Buffer.put(window.buffer, kept), else: window.buffer
+      count = byte_size(lost)
+      # The last line before a gap ends there.
+      {count, %{window | buffer: Buffer.finish(buffer), dropped: window.dropped + count}}
     end
+  end
+
+  @doc """
+  What an owner that wants it may get now: a payload and how many of the stream's bytes it
+  is, or how many were dropped here.
+  """
+  @spec take(t(), :room | :all) ::
+          {:ok, Buffer.payload(), pos_integer(), t()}
+          | {:dropped, pos_integer(), t()}
+          | {:too_large, pos_integer()}
+          | {:none, t()}
+  def take(%__MODULE__{buffer: %{bytes: 0}, dropped: dropped} = window, _) when dropped > 0 do
+    buffer = %{window.buffer | ended?: window.finished?}
+    {:dropped, dropped, %{window | dropped: 0, buffer: buffer}}
+  end
+
+  def take(%__MODULE__{} = window, how) do
+    case if(how == :all, do: window.size, else: room(window)) do
+      0 -> {:none, window}
+      room -> taken(Buffer.take(window.buffer, room), window)
+    end
+  end
+
+  defp taken({:ok, payload, count, buffer}, window) do
+    payload = Buffer.own(payload)
+    sent = window.sent + Watcher.cost(payload)
+    {:ok, payload, count, %{window | buffer: buffer, sent: sent}}
+  end
+
+  defp taken({:none, buffer}, window), do: {:none, %{window | buffer: buffer}}
+  defp taken({:too_large, _} = too_large, _window), do: too_large
+
+  @doc "Whether something waits only because the owner has not read."
+  @spec full?(t()) :: boolean()
+  def full?(%__MODULE__{} = window), do: held(window) > 0 and room(window) == 0
+
+  @doc "Whether nothing is left to hand on, and nothing more will come."
+  @spec done?(t()) :: boolean()
+  def done?(%__MODULE__{} = window), do: window.dropped == 0 and Buffer.done?(window.buffer)
+
+  @doc "A limit for `Watcher.watch/3`: how much may be unread for more to be handed on."
+  @spec limit(t()) :: integer()
+  def limit(%__MODULE__{size: size} = window) do
+    if full?(window),
+      do: max(size - min(held(window), div(size, 2)) - Watcher.overhead(), 0),
+      else: -1
   end
 
   @doc "The owner has read all but `unread` of what was handed on up to `mark`."
@@ -50,18 +109,26 @@ defmodule ProtonStream.Window do
   def read(%__MODULE__{} = window, mark, unread),
     do: %{window | read: max(window.read, mark - unread)}
 
-  @doc "A new owner holds nothing yet."
+  @doc "The owner holds nothing: it is new, or has said so."
   @spec moved(t()) :: t()
   def moved(%__MODULE__{} = window), do: %{window | read: window.sent}
 
-  @spec drop(t()) :: t()
-  def drop(%__MODULE__{} = window), do: %{window | held: <<>>}
+  @doc "No more bytes will come."
+  @spec finish(t()) :: t()
+  def finish(%__MODULE__{} = window),
+    do: %{window | buffer: Buffer.finish(window.buffer), finished?: true}
 
-  # A slice keeps the whole frame alive for as long as somebody holds it, which would
-  # make of a window of 10 KB a quarter of a megabyte in the owner.
-  defp own(chunk) do
-    if :binary.referenced_byte_size(chunk) > 2 * byte_size(chunk) + 64,
-      do: :binary.copy(chunk),
-      else: chunk
+  @spec drop(t()) :: t()
+  def drop(%__MODULE__{} = window),
+    do: %{window | buffer: Buffer.drop(window.buffer), dropped: 0}
+
+  # An owner that holds nothing gets a whole window, however small. Otherwise less than all
+  # that waits is worth a message only when it is half a window: who reads byte by byte
+  # does not get it byte by byte.
+  defp room(%__MODULE__{sent: same, read: same, size: size}), do: size
+
+  defp room(%__MODULE__{size: size} = window) do
+    room = size - (window.sent - window.read) - Watcher.overhead()
+    if room < min(held(window), div(size, 2)), do: 0, else: max(room, 0)
   end
 end

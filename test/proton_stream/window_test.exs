@@ -4,38 +4,75 @@
 defmodule ProtonStream.WindowTest do
   use ExUnit.Case, async: true
 
+  alias ProtonStream.Watcher
   alias ProtonStream.Window
 
-  test "what fits is handed on, the rest is held and merged" do
-    window = Window.new(4) |> Window.put("abc")
-    assert {"abc", window} = Window.take(window)
-    window = window |> Window.put("d") |> Window.put("ef")
-    assert {"d", window} = Window.take(window)
-    assert {nil, window} = Window.take(window)
-    assert window.held == "ef"
-    assert {"ef", _} = window |> Window.read(4, 0) |> Window.take()
+  defp put(window, bytes) do
+    assert {0, window} = Window.put(window, bytes)
+    window
   end
 
-  test "what is still unread counts" do
-    {"abcd", window} = Window.new(4) |> Window.put("abcd") |> Window.take()
-    window = window |> Window.put("efgh") |> Window.read(4, 3)
-    assert {"e", _} = Window.take(window)
+  test "an owner that holds nothing gets a whole window, and what follows waits, merged" do
+    window = Window.new(4) |> put("abc") |> put("def")
+    assert {:ok, "abcd", 4, window} = Window.take(window, :room)
+    window = window |> put("g") |> put("h")
+    assert {:none, window} = Window.take(window, :room)
+    assert Window.full?(window)
+    assert Window.held(window) == 4
+    window = Window.read(window, window.sent, 0)
+    assert {:ok, "efgh", 4, _} = Window.take(window, :room)
+  end
+
+  test "less than half a window is not split off from what waits" do
+    window = Window.new(10_000) |> put(:binary.copy("a", 30_000))
+    assert {:ok, chunk, 10_000, window} = Window.take(window, :room)
+    assert byte_size(chunk) == 10_000
+    window = Window.read(window, window.sent, 6_000)
+    assert {:none, window} = Window.take(window, :room)
+    window = Window.read(window, window.sent, Window.limit(window))
+    assert {:ok, _, 5_000, _} = Window.take(window, :room)
+  end
+
+  test "a message counts for more than its bytes" do
+    window =
+      Enum.reduce_while(1..10_240, Window.new(10_240), fn n, window ->
+        case window |> put("x") |> Window.take(:room) do
+          {:ok, "x", 1, window} -> {:cont, window}
+          {:none, _} -> {:halt, {n, window}}
+        end
+      end)
+
+    assert {n, _} = window
+    assert n in 40..(div(10_240, Watcher.overhead()) + 1)
   end
 
   test "a chunk does not keep the frame that it came in alive" do
     frame = :binary.copy("x", 200_000)
-    {chunk, _} = Window.new(1_000) |> Window.put(frame) |> Window.take()
-    assert :binary.referenced_byte_size(chunk) == 1_000
+    {:ok, chunk, 1_000, _} = Window.new(1_000) |> put(frame) |> Window.take(:room)
+    assert :binary.referenced_byte_size(chunk) < 3_000
   end
 
   test "a whole frame is handed on without a copy" do
-    <<_, frame::binary>> = whole = :binary.copy("x", 200_000)
-    {chunk, _} = Window.new(200_000) |> Window.put(frame) |> Window.take()
-    assert :binary.referenced_byte_size(chunk) == byte_size(whole)
+    frame = binary_part(:binary.copy("x", 200_000), 1, 199_999)
+    {:ok, chunk, _, _} = Window.new(200_000) |> put(frame) |> Window.take(:room)
+    assert :binary.referenced_byte_size(chunk) == 200_000
   end
 
   test "a new owner has the whole window" do
-    {"abcd", window} = Window.new(4) |> Window.put("abcd") |> Window.take()
-    assert {"efgh", _} = window |> Window.moved() |> Window.put("efgh") |> Window.take()
+    {:ok, "abcd", 4, window} = Window.new(4) |> put("abcd") |> Window.take(:room)
+    assert {:ok, "e", 1, _} = window |> Window.moved() |> put("e") |> Window.take(:room)
+  end
+
+  test "what does not fit is dropped and counted, and told where it is missing" do
+    window = Window.new(4, :raw, {:drop, 4})
+    assert {0, window} = Window.put(window, "ab")
+    assert {3, window} = Window.put(window, "cdEFG")
+    assert {1, window} = Window.put(window, "H")
+    assert {:ok, "abcd", 4, window} = Window.take(window, :room)
+    assert {:dropped, 4, window} = Window.take(window, :room)
+    assert {0, window} = Window.put(window, "i")
+    window = Window.read(window, window.sent, 0)
+    assert {:ok, "i", 1, window} = Window.take(window, :room)
+    assert {:none, _} = Window.take(window, :room)
   end
 end

@@ -6,7 +6,7 @@ defmodule ProtonStream.Options.Check do
 
   # One value against one kind of option. Touches no process and no file.
 
-  @type kind :: atom() | {:integer, integer(), integer()}
+  @type kind :: atom() | {:integer | :window, integer(), integer()} | {:one_of, [term()]}
 
   # The last uid and gid, 4294967295, is -1: it means "leave as it is" to the kernel.
   @greatest_id 4_294_967_294
@@ -14,6 +14,14 @@ defmodule ProtonStream.Options.Check do
   @doc "What a kind allows, to end a sentence."
   @spec allowed(kind()) :: String.t()
   def allowed({:integer, least, greatest}), do: "an integer from #{least} to #{greatest}"
+
+  def allowed({:window, least, greatest}) do
+    "an integer from #{least} to #{greatest}, or a keyword list of :stdout and :stderr with " <>
+      "such integers"
+  end
+
+  def allowed({:one_of, values}), do: "one of " <> Enum.map_join(values, ", ", &inspect/1)
+  def allowed(:active), do: "true, false, :once or an integer from 1 to 32767"
   def allowed(:boolean), do: "true or false"
   def allowed(:string), do: "a binary that is not empty and has no NUL"
   def allowed(:path), do: "a path as a binary that is not empty and has no NUL"
@@ -38,7 +46,26 @@ defmodule ProtonStream.Options.Check do
 
   @doc "The value as it is passed on, or an error."
   @spec run(kind(), term()) :: {:ok, term()} | :error | {:error, term()}
-  def run({:integer, least, greatest}, value) when value in least..greatest, do: {:ok, value}
+  def run({:integer, least, greatest}, value)
+      when is_integer(value) and value >= least and value <= greatest,
+      do: {:ok, value}
+
+  def run({:window, least, greatest}, value) do
+    kind = {:integer, least, greatest}
+
+    if_so(
+      run(kind, value) != :error or
+        (Keyword.keyword?(value) and value != [] and
+           Enum.all?(value, fn {stream, window} ->
+             stream in [:stdout, :stderr] and run(kind, window) != :error
+           end)),
+      value
+    )
+  end
+
+  def run({:one_of, values}, value), do: if_so(value in values, value)
+  def run(:active, value) when value in [true, false, :once], do: {:ok, value}
+  def run(:active, value), do: run({:integer, 1, 32_767}, value)
   def run(:boolean, value) when is_boolean(value), do: {:ok, value}
   def run(:timeout, :infinity), do: {:ok, :infinity}
   def run(:timeout, value) when value in 1..4_294_967_295, do: {:ok, value}

@@ -1,0 +1,223 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Buffer do
+  @moduledoc false
+
+  # Bytes of one stream that wait in the session, and how they are cut into what a reader
+  # gets: as they come, into lines, or into packets. Pure data.
+  #
+  # They are cut when they are taken, not when they come: a line of one byte that waits
+  # costs one byte. Nothing is copied but what is joined, and small pieces, which are
+  # merged so that a program that writes byte by byte costs no more than one that doesn't.
+
+  @typedoc "`{:packet, header, greatest}`: bytes of the header, and of the longest packet."
+  @type cut :: :raw | {:line, pos_integer()} | {:packet, 1 | 2 | 4, pos_integer()}
+  @type payload :: binary() | {:eol | :noeol, binary()}
+
+  @type t :: %__MODULE__{
+          cut: cut(),
+          bytes: non_neg_integer(),
+          queue: :queue.queue(binary()),
+          tail: binary(),
+          seen: non_neg_integer(),
+          ended?: boolean()
+        }
+
+  @enforce_keys [:cut]
+  defstruct [:cut, bytes: 0, queue: :queue.new(), tail: <<>>, seen: 0, ended?: false]
+
+  @small 4_096
+  @merged 65_536
+
+  @spec new(cut()) :: t()
+  def new(cut), do: %__MODULE__{cut: cut}
+
+  @spec put(t(), binary()) :: t()
+  def put(%__MODULE__{bytes: 0} = buffer, bytes) when byte_size(bytes) >= @small,
+    do: %{buffer | queue: :queue.in(bytes, buffer.queue), bytes: byte_size(bytes)}
+
+  def put(%__MODULE__{bytes: held} = buffer, bytes) do
+    held = held + byte_size(bytes)
+
+    if byte_size(bytes) < @small do
+      # Appended in place by the VM, for as long as nobody else holds the tail.
+      tail = buffer.tail <> bytes
+
+      if byte_size(tail) >= @merged,
+        do: settle(%{buffer | bytes: held, tail: tail}),
+        else: %{buffer | bytes: held, tail: tail}
+    else
+      buffer = settle(buffer)
+      %{buffer | bytes: held, queue: :queue.in(bytes, buffer.queue)}
+    end
+  end
+
+  @doc "Whether nothing is left that could be taken, and nothing more will come."
+  @spec done?(t()) :: boolean()
+  def done?(%__MODULE__{bytes: 0, ended?: ended?}), do: ended?
+  # A packet that was cut short is lost, as with a `Port`.
+  def done?(%__MODULE__{cut: {:packet, _, _}, ended?: true} = buffer),
+    do: match?({:none, _}, take(buffer, 1))
+
+  def done?(%__MODULE__{}), do: false
+
+  @doc "No more bytes will come."
+  @spec finish(t()) :: t()
+  def finish(%__MODULE__{} = buffer), do: %{buffer | ended?: true}
+
+  @spec drop(t()) :: t()
+  def drop(%__MODULE__{} = buffer),
+    do: %{buffer | bytes: 0, queue: :queue.new(), tail: <<>>, seen: 0}
+
+  @doc """
+  The next payload and how many bytes it took from the stream: of raw bytes at most `most`.
+
+  `:too_large` is a packet that can't be taken in.
+  """
+  @spec take(t(), pos_integer()) ::
+          {:ok, payload(), pos_integer(), t()} | {:none, t()} | {:too_large, pos_integer()}
+  def take(%__MODULE__{bytes: 0} = buffer, _most), do: {:none, buffer}
+
+  def take(%__MODULE__{cut: :raw} = buffer, most) do
+    count = min(buffer.bytes, most)
+    {bytes, buffer} = pop(buffer, count)
+    {:ok, bytes, count, buffer}
+  end
+
+  def take(%__MODULE__{cut: {:line, max}} = buffer, _most) do
+    # Most lines lie in one piece.
+    with %{seen: 0} <- buffer,
+         {{:value, head}, queue} <- :queue.out(buffer.queue),
+         {position, 1} <- :binary.match(head, "\n", scope: {0, min(byte_size(head), max)}) do
+      <<line::binary-size(position), _, rest::binary>> = head
+      queue = if rest == <<>>, do: queue, else: :queue.in_r(rest, queue)
+      buffer = %{buffer | queue: queue, bytes: buffer.bytes - position - 1}
+      {:ok, {:eol, without_return(line)}, position + 1, buffer}
+    else
+      _ -> line(buffer, max)
+    end
+  end
+
+  def take(%__MODULE__{cut: {:packet, header, greatest}} = buffer, _most) do
+    if buffer.bytes < header do
+      {:none, buffer}
+    else
+      {<<length::unit(8)-size(header)>>, rest} = pop(buffer, header)
+
+      cond do
+        length > greatest ->
+          {:too_large, length}
+
+        rest.bytes < length ->
+          {:none, buffer}
+
+        true ->
+          {packet, rest} = pop(rest, length)
+          {:ok, packet, header + length, rest}
+      end
+    end
+  end
+
+  defp line(buffer, max) do
+    # As with a `Port`, a carriage return belongs to the newline, and `max` bytes before
+    # that are a whole line; so two bytes more are looked at.
+    case newline(buffer, max + 2) do
+      {:at, position, buffer} ->
+        {line, rest} = pop(buffer, position)
+        line = without_return(line)
+
+        if byte_size(line) <= max,
+          do: {:ok, {:eol, line}, position + 1, elem(pop(rest, 1), 1)},
+          else: part(buffer, max)
+
+      {:none, %{bytes: bytes} = buffer} when bytes > max + 1 ->
+        part(buffer, max)
+
+      {:none, %{ended?: true, bytes: bytes} = buffer} ->
+        part(buffer, min(bytes, max))
+
+      {:none, %{bytes: bytes} = buffer} when bytes == max + 1 ->
+        {_, last} = pop(buffer, max)
+        if match?({"\r", _}, pop(last, 1)), do: {:none, buffer}, else: part(buffer, max)
+
+      {:none, buffer} ->
+        {:none, buffer}
+    end
+  end
+
+  @doc """
+  A payload that keeps nothing else alive. A slice keeps its whole frame for as long as
+  somebody holds it, which would make of a window of 10 KB, or of a line that is
+  remembered, a quarter of a megabyte.
+  """
+  @spec own(payload()) :: payload()
+  def own({end_of_line, line}), do: {end_of_line, own(line)}
+
+  def own(bytes) do
+    if :binary.referenced_byte_size(bytes) > 2 * byte_size(bytes) + 64,
+      do: :binary.copy(bytes),
+      else: bytes
+  end
+
+  defp part(buffer, count) do
+    {part, buffer} = pop(buffer, count)
+    {:ok, {:noeol, part}, count, buffer}
+  end
+
+  defp without_return(line) do
+    kept = byte_size(line) - 1
+
+    case line do
+      <<line::binary-size(kept), ?\r>> -> line
+      _ -> line
+    end
+  end
+
+  defp settle(%__MODULE__{tail: <<>>} = buffer), do: buffer
+
+  defp settle(%__MODULE__{} = buffer),
+    do: %{buffer | queue: :queue.in(buffer.tail, buffer.queue), tail: <<>>}
+
+  defp newline(buffer, max),
+    do: newline(:queue.to_list(buffer.queue) ++ [buffer.tail], 0, max, buffer)
+
+  defp newline([head | rest], before, max, buffer) when before < max do
+    # What was looked at when there was less is not looked at again.
+    from = min(max(buffer.seen - before, 0), byte_size(head))
+    length = min(byte_size(head), max - before) - from
+
+    case length > 0 && :binary.match(head, "\n", scope: {from, length}) do
+      {position, 1} -> {:at, before + position, %{buffer | seen: 0}}
+      _ -> newline(rest, before + byte_size(head), max, buffer)
+    end
+  end
+
+  defp newline(_rest, _before, max, buffer),
+    do: {:none, %{buffer | seen: min(buffer.bytes, max)}}
+
+  # The first bytes, as one binary.
+  defp pop(buffer, 0), do: {<<>>, buffer}
+
+  defp pop(buffer, count) do
+    {parts, queue} = gather(settle(buffer).queue, count, [])
+    bytes = buffer.bytes - count
+    {join(parts), %{buffer | queue: queue, tail: <<>>, bytes: bytes, seen: 0}}
+  end
+
+  defp gather(queue, 0, parts), do: {parts, queue}
+
+  defp gather(queue, count, parts) do
+    {{:value, head}, queue} = :queue.out(queue)
+
+    if byte_size(head) <= count do
+      gather(queue, count - byte_size(head), [head | parts])
+    else
+      <<now::binary-size(count), later::binary>> = head
+      {[now | parts], :queue.in_r(later, queue)}
+    end
+  end
+
+  defp join([bytes]), do: bytes
+  defp join(parts), do: parts |> Enum.reverse() |> IO.iodata_to_binary()
+end
