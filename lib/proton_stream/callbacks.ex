@@ -120,7 +120,8 @@ defmodule ProtonStream.Callbacks do
   def message({pid, :close}, run, ps) when is_pid(pid),
     do: run |> closed(pid) |> Flow.close(:normal) |> stored(ps)
 
-  def message({:"$proton_stream", :close, pid, witness}, run, ps) do
+  def message({:"$proton_stream", :close, pid, witness}, run, ps)
+      when is_pid(pid) and is_pid(witness) do
     Herald.seen(witness)
     message({pid, :close}, run, ps)
   end
@@ -128,8 +129,9 @@ defmodule ProtonStream.Callbacks do
   def message({:"$proton_stream", :more}, %{delivery: %{more?: true}} = run, ps),
     do: Flow.more(run, ps)
 
-  def message({:timeout, timer, :callback}, %{delivery: %{timer: timer}} = run, ps),
-    do: Calls.info(:timeout, run, ps)
+  def message({:timeout, timer, :callback}, %{delivery: %{timer: timer}} = run, ps)
+      when is_reference(timer),
+      do: Calls.info(:timeout, run, ps)
 
   def message({:EXIT, _pid, reason} = message, run, ps) do
     cond do
@@ -255,7 +257,7 @@ defmodule ProtonStream.Callbacks do
       {pid, :close} when is_pid(pid) ->
         late_closes(closed(run, pid))
 
-      {:"$proton_stream", :close, pid, witness} ->
+      {:"$proton_stream", :close, pid, witness} when is_pid(pid) and is_pid(witness) ->
         Herald.seen(witness)
         late_closes(closed(run, pid))
     after

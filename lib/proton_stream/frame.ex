@@ -56,6 +56,7 @@ defmodule ProtonStream.Frame do
           | :eof
           | {:signal, 1..64, :program | :tree}
           | :close
+          | :sync
   @type from_guardian ::
           {:hello, package :: binary()}
           | {:started,
@@ -89,6 +90,7 @@ defmodule ProtonStream.Frame do
     0x04 => {0, 0},
     0x05 => {2, 2},
     0x06 => {0, 0},
+    0x07 => {0, 0},
     0x81 => {0, 65_536},
     0x82 => {0, 65_536},
     0x83 => {0, 65_536},
@@ -116,6 +118,7 @@ defmodule ProtonStream.Frame do
   def encode(:eof), do: <<0x04>>
   def encode({:signal, number, scope}), do: <<0x05, number, code(@scopes, scope)>>
   def encode(:close), do: <<0x06>>
+  def encode(:sync), do: <<0x07>>
   def encode({:open, package, fields}), do: [0x01, head(package) | Fields.encode(fields)]
   def encode({:hello, package}), do: [0x81 | head(package)]
 

@@ -86,10 +86,11 @@ defmodule ProtonStream.Guardian do
   """
   @spec close(t()) :: :ok
   def close(%__MODULE__{port: port}) do
+    # First of all, or the port's end is the session's where a callback has changed its flag.
+    Process.unlink(port)
     Process.exit(port, :kill)
     # An exit is only sent; what asks the port comes back when it is carried out.
     Port.info(port, :id)
-    Process.unlink(port)
     flush(port)
   end
 

@@ -99,10 +99,16 @@ defmodule ProtonStream.Messages do
   def message({owner, :close}, run, %{owner: owner} = ps),
     do: run |> Owner.closed(owner) |> Ending.close(:normal) |> Ending.tell(ps)
 
-  def message({:"$proton_stream", :close, pid, witness}, run, ps) do
+  def message({:"$proton_stream", :close, pid, witness}, run, ps)
+      when is_pid(pid) and is_pid(witness) do
     Herald.seen(witness)
     if pid == ps.owner, do: message({pid, :close}, run, ps), else: {:noreply, ps}
   end
+
+  # Once the last words are being said, they are said to one owner: this comes too late.
+  def message({owner, {:connect, _}}, %{delivery: %{asking: asking}}, %{owner: owner} = ps)
+      when asking != nil,
+      do: {:noreply, ps}
 
   def message({owner, {:connect, pid}}, run, %{owner: owner} = ps)
       when is_pid(pid) and pid != self() do
@@ -115,8 +121,9 @@ defmodule ProtonStream.Messages do
       when is_reference(ref),
       do: run |> Flow.seen(marks, unread) |> Flow.flush(ps) |> Ending.tell(ps)
 
-  def message({:timeout, timer, :read}, %{delivery: %{reader: {_, timer}}} = run, ps),
-    do: run |> Flow.answer({:error, :timeout}) |> stored(ps)
+  def message({:timeout, timer, :read}, %{delivery: %{reader: {_, timer}}} = run, ps)
+      when is_reference(timer),
+      do: run |> Flow.answer({:error, :timeout}) |> stored(ps)
 
   def message({ref, traps?}, %{delivery: %{asking: ref}} = run, ps) when is_reference(ref),
     do: Ending.asked(traps?, run, ps)
@@ -173,7 +180,7 @@ defmodule ProtonStream.Messages do
 
     # A new owner that is dead already is one that dies right away: the program ends.
     Process.link(pid)
-    delivery = %{run.delivery | monitor: Process.monitor(pid), asking: nil}
+    delivery = %{run.delivery | monitor: Process.monitor(pid)}
     ps = %{ps | owner: pid}
     %{run | delivery: delivery} |> Owner.of(pid) |> Flow.flush(ps) |> Ending.tell(ps)
   end

@@ -13,7 +13,7 @@ defmodule ProtonStream.Options do
       %{command: "sleep", args: ["1"], uid: "nobody"}
 
       iex> ProtonStream.Options.validate(:stream, "sleep", ["1"], delay_to_sigkill: -1)
-      ** (ArgumentError) option :delay_to_sigkill is -1, allowed is an integer from 0 to 4294967295
+      ** (ArgumentError) option :delay_to_sigkill is -1, allowed is an integer from 0 to 2147483647
 
   What can only be known on the machine, such as whether a user exists, is not looked at
   here; it comes back as `{:error, reason}` from the call that starts the program.
@@ -59,7 +59,7 @@ defmodule ProtonStream.Options do
     {:cgroup_sets, :both, :settings,
      "list of `{controller, file, value}`, written before the program runs; a value that " <>
        "the kernel does not take fails the start"},
-    {:delay_to_sigkill, :both, {:integer, 0, 4_294_967_295},
+    {:delay_to_sigkill, :both, {:integer, 0, 2_147_483_647},
      "milliseconds between SIGTERM and SIGKILL when the program is ended (default 500)"},
     {:stdio_window, :both, {:window, 1, 67_108_864},
      "bytes of stdout, and as many of stderr, that may wait unread (default 10,240), or " <>

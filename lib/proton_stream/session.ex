@@ -197,8 +197,9 @@ defmodule ProtonStream.Session do
   defp pump(%Run{phase: :running} = run), do: Run.pump(run)
   defp pump(run), do: run
 
-  defp message({:timeout, deadline, :close}, %Run{deadline: deadline} = run, ps),
-    do: ended(run, {:guardian, :timeout}, ps)
+  defp message({:timeout, deadline, :close}, %Run{deadline: deadline} = run, ps)
+       when is_reference(deadline),
+       do: ended(run, {:guardian, :timeout}, ps)
 
   defp message(message, run, ps), do: run.mode.message(message, run, ps)
 
@@ -216,12 +217,15 @@ defmodule ProtonStream.Session do
   def handle_call({@tag, :os_pid}, _from, ps), do: {:reply, Run.get().os_pid, ps}
   def handle_call({@tag, :info}, _from, ps), do: {:reply, Run.info(Run.get()), ps}
 
-  def handle_call({@tag, {:active, mode}}, from, ps) do
+  # What comes from `ProtonStream` was checked there; anybody can make up such a request.
+  def handle_call({@tag, {:active, mode}}, from, ps)
+      when is_boolean(mode) or mode == :once or is_integer(mode) do
     run = Run.get()
     run.mode.active(mode, from, run, ps)
   end
 
-  def handle_call({@tag, {:read, timeout}}, from, ps) do
+  def handle_call({@tag, {:read, timeout}}, from, ps)
+      when timeout == :infinity or (is_integer(timeout) and timeout in 0..4_294_967_295//1) do
     run = Run.get()
     run.mode.read(timeout, from, run, ps)
   end
@@ -229,10 +233,11 @@ defmodule ProtonStream.Session do
   def handle_call({@tag, {:write, data}}, {pid, _} = from, ps) do
     run = Run.get()
 
-    with true <- run.mode.writer?(pid, ps) || {:error, :not_owner},
+    with true <- iodata?(data) || {:error, :unknown_call},
+         true <- run.mode.writer?(pid, ps) || {:error, :not_owner},
          {:ok, run} <- Run.push(run, data) do
       {result, stdin} = Stdin.wait(run.stdin, from)
-      Run.put(%{run | stdin: stdin})
+      Run.put(pump(%{run | stdin: stdin}))
       if result == :written, do: {:reply, :ok, ps}, else: {:noreply, ps}
     else
       {:error, {:stdin_overflow, _}} -> {:reply, {:error, :stdin_limit}, ps}
@@ -244,6 +249,12 @@ defmodule ProtonStream.Session do
   def handle_call(request, from, ps) do
     run = Run.get()
     run.mode.call(request, from, run, ps)
+  end
+
+  defp iodata?(data) do
+    IO.iodata_length(data) >= 0
+  rescue
+    ArgumentError -> false
   end
 
   @impl GenServer

@@ -28,7 +28,8 @@ defmodule ProtonStream.Stdin do
           queued: non_neg_integer(),
           accepted: non_neg_integer(),
           written: non_neg_integer(),
-          waiting: :queue.queue({non_neg_integer(), term()})
+          waiting: :queue.queue({non_neg_integer(), term()}),
+          unasked: :queue.queue(non_neg_integer())
         }
 
   defstruct state: :open,
@@ -39,7 +40,8 @@ defmodule ProtonStream.Stdin do
             queued: 0,
             accepted: 0,
             written: 0,
-            waiting: :queue.new()
+            waiting: :queue.new(),
+            unasked: :queue.new()
 
   # A pipe's usual size: larger frames are read and written in parts anyway, and a signal
   # or a close would have to wait behind them.
@@ -87,8 +89,10 @@ defmodule ProtonStream.Stdin do
   @spec wait(t(), term()) :: {:waiting | :written, t()}
   def wait(%__MODULE__{accepted: all, written: all} = stdin, _from), do: {:written, stdin}
 
-  def wait(%__MODULE__{} = stdin, from),
-    do: {:waiting, %{stdin | waiting: :queue.in({stdin.accepted, from}, stdin.waiting)}}
+  def wait(%__MODULE__{accepted: offset} = stdin, from) do
+    waiting = :queue.in({offset, from}, stdin.waiting)
+    {:waiting, %{stdin | waiting: waiting, unasked: :queue.in(offset, stdin.unasked)}}
+  end
 
   @doc "End of file after what was pushed; later pushes are refused."
   @spec eof(t()) :: t()
@@ -96,12 +100,29 @@ defmodule ProtonStream.Stdin do
   def eof(%__MODULE__{} = stdin), do: stdin
 
   @doc "The next frame that may be sent now."
-  @spec take(t()) :: {{:stdin, iodata()} | :eof | nil, t()}
-  def take(%__MODULE__{queued: 0, state: :eof} = stdin), do: {:eof, %{stdin | state: :ended}}
-  def take(%__MODULE__{queued: 0} = stdin), do: {nil, stdin}
-  def take(%__MODULE__{credit: 0} = stdin), do: {nil, stdin}
-
+  @spec take(t()) :: {{:stdin, iodata()} | :sync | :eof | nil, t()}
   def take(%__MODULE__{} = stdin) do
+    # The guardian returns little credit unasked: it is asked where somebody waits.
+    sent = stdin.accepted - stdin.queued
+
+    case asked(stdin.unasked, sent) do
+      {true, unasked} -> {:sync, %{stdin | unasked: unasked}}
+      {false, _} -> next(stdin)
+    end
+  end
+
+  defp asked(unasked, sent, any? \\ false) do
+    case :queue.peek(unasked) do
+      {:value, offset} when offset <= sent -> asked(:queue.drop(unasked), sent, true)
+      _ -> {any?, unasked}
+    end
+  end
+
+  defp next(%__MODULE__{queued: 0, state: :eof} = stdin), do: {:eof, %{stdin | state: :ended}}
+  defp next(%__MODULE__{queued: 0} = stdin), do: {nil, stdin}
+  defp next(%__MODULE__{credit: 0} = stdin), do: {nil, stdin}
+
+  defp next(%__MODULE__{} = stdin) do
     room = min(stdin.credit, @greatest_frame)
     {bytes, size, queue} = gather(stdin.queue, room, [], 0)
     stdin = %{stdin | queue: queue, queued: stdin.queued - size, credit: stdin.credit - size}
@@ -121,7 +142,7 @@ defmodule ProtonStream.Stdin do
   def gone(%__MODULE__{} = stdin) do
     waiting = for {_, from} <- :queue.to_list(stdin.waiting), do: from
     empty = :queue.new()
-    {waiting, %{stdin | state: :gone, queue: empty, queued: 0, waiting: empty}}
+    {waiting, %{stdin | state: :gone, queue: empty, queued: 0, waiting: empty, unasked: empty}}
   end
 
   defp gather(queue, 0, bytes, size), do: {Enum.reverse(bytes), size, queue}

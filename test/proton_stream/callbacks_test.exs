@@ -388,6 +388,10 @@ defmodule ProtonStream.CallbacksTest do
             {make_ref(), true},
             {:timeout, make_ref(), :callback},
             {:timeout, make_ref(), :close},
+            {:timeout, nil, :callback},
+            {:timeout, nil, :close},
+            {:"$proton_stream", :close, me, :no_pid},
+            {:"$proton_stream", :close, :no_pid, me},
             :eof
           ] do
         send(pid, message)
@@ -401,6 +405,14 @@ defmodule ProtonStream.CallbacksTest do
       me = self()
       ProtonStream.connect(pid, me)
       assert_receive {:info, {^me, {:connect, ^me}}}
+    end
+
+    test "close ends in handle_exit also where a callback has changed the session's flag" do
+      pid = worker!("sleep 1000")
+      GenServer.call(pid, fn -> Process.flag(:trap_exit, false) end)
+      ProtonStream.close(pid)
+      assert_receive {:exit, :normal}
+      assert_receive {^pid, :closed}
     end
 
     test "close ends in handle_exit and an answer" do

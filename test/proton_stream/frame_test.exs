@@ -114,7 +114,7 @@ defmodule ProtonStream.FrameTest do
   defp meaning({:credit, stream, count}), do: "credit stream=#{stream(stream)} bytes=#{count}"
   defp meaning({:stdin_credit, count}), do: "stdin_credit bytes=#{count}"
   defp meaning({:end_of_output, stream}), do: "end_of_output stream=#{stream(stream)}"
-  defp meaning(name) when name in [:eof, :close, :stdin_gone], do: to_string(name)
+  defp meaning(name) when name in [:eof, :close, :sync, :stdin_gone], do: to_string(name)
 
   defp meaning({:signal, number, scope}),
     do: "signal number=#{number} scope=#{if scope == :tree, do: 1, else: 0}"

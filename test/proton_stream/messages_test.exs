@@ -61,6 +61,10 @@ defmodule ProtonStream.MessagesTest do
             {self(), {:connect, :not_a_pid}},
             {make_ref(), true},
             {:timeout, make_ref(), :close},
+            {:timeout, nil, :close},
+            {:timeout, nil, :read},
+            {:"$proton_stream", :close, self(), :no_pid},
+            {:"$proton_stream", :close, :no_pid, other},
             {:EXIT, other, :normal},
             {nil, {:data, "x"}},
             :unknown,
@@ -71,6 +75,11 @@ defmodule ProtonStream.MessagesTest do
 
       GenServer.cast(ps, :unknown)
       assert GenServer.call(ps, :unknown) == {:error, :unknown_call}
+
+      for request <- [{:write, :atom}, {:write, [1.0]}, {:read, -1}, {:active, :maybe}] do
+        assert GenServer.call(ps, {:"$proton_stream", request}) == {:error, :unknown_call}
+      end
+
       ProtonStream.command(ps, "here")
       assert_receive {^ps, {:data, "here"}}
       refute_received _
@@ -250,6 +259,75 @@ defmodule ProtonStream.MessagesTest do
       {^ps, _} -> flush(ps)
     after
       0 -> :ok
+    end
+  end
+
+  describe "the end is told once, and as one thing" do
+    test "when a connect races the exit" do
+      for _ <- 1..100 do
+        new = listener()
+        {:ok, ps} = ProtonStream.open("sh", ["-c", "exit 3"], exit_status: true)
+        ProtonStream.connect(ps, new)
+        ProtonStream.close(ps)
+        monitor = Process.monitor(ps)
+        assert_receive {:DOWN, ^monitor, _, _, _}
+        mine = heard_status(ps, 0)
+        send(new, {:do, fn -> :ok end})
+        assert mine + theirs(new, ps, 0) <= 1
+      end
+    end
+
+    test "when a close races the exit" do
+      for _ <- 1..100 do
+        {:ok, ps} = ProtonStream.open("sh", ["-c", "exit 3"], exit_status: true)
+        ProtonStream.close(ps)
+        assert_receive {:EXIT, ^ps, reason}
+        assert_receive {^ps, :closed}
+        status = heard_status(ps, 0)
+        assert {reason, status} in [{:normal, 0}, {{:exit_status, 3}, 1}]
+      end
+    end
+
+    defp heard_status(ps, count) do
+      receive do
+        {^ps, {:exit_status, 3}} -> heard_status(ps, count + 1)
+      after
+        0 -> count
+      end
+    end
+
+    # What the session said is in the listener's mailbox before what we say now.
+    defp theirs(new, ps, count) do
+      marker = make_ref()
+      send(new, marker)
+      theirs(new, ps, marker, count)
+    end
+
+    defp theirs(new, ps, marker, count) do
+      receive do
+        {:heard, ^new, {^ps, {:exit_status, 3}}} -> theirs(new, ps, marker, count + 1)
+        {:heard, ^new, ^marker} -> count
+      end
+    end
+  end
+
+  describe "the greatest delay" do
+    test "does not keep a session from being stopped" do
+      {:ok, ps} = ProtonStream.open("cat", [], delay_to_sigkill: 2_147_483_647)
+      assert GenServer.stop(ps) == :ok
+    end
+
+    test "is one that a supervisor can wait for" do
+      spec =
+        ProtonStream.child_spec(
+          module: __MODULE__,
+          command: "cat",
+          args: [],
+          init_arg: nil,
+          delay_to_sigkill: 2_147_483_647
+        )
+
+      assert spec.shutdown in 2_147_483_647..4_294_967_295
     end
   end
 

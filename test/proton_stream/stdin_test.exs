@@ -15,7 +15,7 @@ defmodule ProtonStream.StdinTest do
     case Stdin.take(stdin) do
       {nil, stdin} -> {Enum.reverse(frames), stdin}
       {{:stdin, bytes}, stdin} -> taken(stdin, [IO.iodata_to_binary(bytes) | frames])
-      {:eof, stdin} -> taken(stdin, [:eof | frames])
+      {frame, stdin} when is_atom(frame) -> taken(stdin, [frame | frames])
     end
   end
 
@@ -62,6 +62,16 @@ defmodule ProtonStream.StdinTest do
     {_, stdin} = taken(stdin)
     assert {[], stdin} = Stdin.credit(stdin, 2)
     assert {[:one, :two], _} = Stdin.credit(stdin, 2)
+  end
+
+  test "credit is asked for once behind the bytes that somebody waits for" do
+    {:waiting, stdin} = Stdin.new(4) |> pushed("abc") |> Stdin.wait(:one)
+    {frames, stdin} = stdin |> pushed("de") |> taken()
+    assert frames == ["abcd", :sync]
+    {:waiting, stdin} = Stdin.wait(stdin, :two)
+    assert {[], stdin} = taken(stdin)
+    {[:one], stdin} = Stdin.credit(stdin, 4)
+    assert {["e", :sync], _} = taken(stdin)
   end
 
   test "a writer of nothing does not wait when nothing is on its way" do

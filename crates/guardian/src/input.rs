@@ -24,6 +24,11 @@ pub(crate) struct Input {
     returned: Returned,
     /// Written to the pipe since credit was last considered.
     written: u32,
+    /// Accepted and written since the beginning.
+    accepted: u64,
+    flushed: u64,
+    /// Where the controller waits for its credit: as much as had been accepted then.
+    awaited: VecDeque<u64>,
     /// Nothing follows the queue.
     eof: bool,
     /// The program reads no more; what still comes is dropped.
@@ -43,6 +48,9 @@ impl Input {
             credit: Credit::new(credit),
             returned: Returned::new(STDIN_CREDIT),
             written: 0,
+            accepted: 0,
+            flushed: 0,
+            awaited: VecDeque::new(),
             eof: false,
             told_gone: false,
         }
@@ -72,11 +80,12 @@ impl Input {
                 allowed: "no more than the credit",
             });
         }
+        self.accepted += bytes.len() as u64;
         if self.queue.is_empty() {
             if let Some(pipe) = &self.pipe {
                 match write(pipe, bytes) {
                     Ok(written) => {
-                        self.written += written as u32;
+                        self.wrote(written);
                         bytes = &bytes[written..];
                     }
                     Err(Errno::AGAIN | Errno::INTR) => {}
@@ -89,6 +98,19 @@ impl Input {
         }
         self.queue.extend(bytes);
         Ok(())
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.written += bytes as u32;
+        self.flushed += bytes as u64;
+    }
+
+    /// The controller waits for the credit of what was accepted.
+    pub(crate) fn sync(&mut self) {
+        // One for each place, so that there are no more than bytes under credit.
+        if self.awaited.back() != Some(&self.accepted) {
+            self.awaited.push_back(self.accepted);
+        }
     }
 
     /// Nothing follows what was accepted.
@@ -112,17 +134,16 @@ impl Input {
 
     /// Poll found something.
     pub(crate) fn turn(&mut self, found: PollFlags) {
-        let Some(pipe) = &self.pipe else { return };
         if found.contains(PollFlags::ERR) {
             self.lose();
             return;
         }
-        while !self.queue.is_empty() {
+        while let (Some(pipe), false) = (&self.pipe, self.queue.is_empty()) {
             let (front, back) = self.queue.as_slices();
             match writev(pipe, &[IoSlice::new(front), IoSlice::new(back)]) {
                 Ok(written) => {
-                    self.written += written as u32;
                     self.queue.drain(..written);
+                    self.wrote(written);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
@@ -143,6 +164,7 @@ impl Input {
     pub(crate) fn lose(&mut self) {
         if self.pipe.take().is_some() {
             self.queue = VecDeque::new();
+            self.awaited = VecDeque::new();
             self.gone = true;
         }
     }
@@ -156,7 +178,14 @@ impl Input {
     /// Tells the controller what changed: once in each turn, so that credit is returned in few frames.
     pub(crate) fn report(&mut self, outbox: &mut Outbox<'_>) {
         let written = std::mem::take(&mut self.written);
-        if let Some(bytes) = self.returned.add(written, self.queue.is_empty()) {
+        // Nobody waits for most of it, and each return wakes the controller.
+        // After the end of stdin the last of it is told unasked.
+        let mut awaited = self.pipe.is_none();
+        while self.awaited.front().is_some_and(|place| *place <= self.flushed) {
+            self.awaited.pop_front();
+            awaited = true;
+        }
+        if let Some(bytes) = self.returned.add(written, awaited) {
             // The controller can't hold more than it had at first: what is returned was spent.
             let granted = self.credit.grant(bytes);
             debug_assert!(granted.is_ok(), "stdin credit grew beyond its beginning");

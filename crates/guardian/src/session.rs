@@ -231,6 +231,7 @@ impl Session<'_> {
             (ToGuardian::Credit { stream, bytes }, Phase::Starting(pending)) => {
                 pending.terms.credit[usize::from(stream.number() - 1)].grant(bytes)?;
             }
+            (ToGuardian::Sync, Phase::Running(run)) => run.input.sync(),
             (ToGuardian::Eof, Phase::Running(run)) => run.input.finish(),
             (ToGuardian::Eof, Phase::Starting(pending)) => pending.eof = true,
             (ToGuardian::Signal { number, tree }, Phase::Running(run)) => run.signal(number, tree),

@@ -144,8 +144,8 @@ fn eight_mebibytes_through_cat_come_back_whole() {
         }
     }
     assert!(back == all);
-    // What was returned is what the program could read.
-    assert_eq!(credit, 256 << 10);
+    // What was returned is what the program could read, but for less than half a window.
+    assert!(credit > 128 << 10, "{credit}");
     guardian.part();
 }
 
@@ -193,10 +193,25 @@ fn a_program_that_closes_its_stdin_is_told_of_and_goes_on() {
 fn stdin_credit_comes_back_when_the_program_can_read_the_bytes() {
     let (mut guardian, _) = Guardian::sh("sleep 0.1; cat >/dev/null");
     for _ in 0..4 {
-        guardian.say(&ToGuardian::Stdin(&[b'x'; 65_536]));
+        guardian.say(&ToGuardian::Stdin(&[b'x'; 65_000]));
     }
+    guardian.say(&ToGuardian::Sync);
     guardian.say(&ToGuardian::Eof);
-    assert_eq!(guardian.hear_out().stdin_credit, 4 * 65_536);
+    assert_eq!(guardian.hear_out().stdin_credit, 4 * 65_000);
+    guardian.part();
+}
+
+#[test]
+fn a_few_bytes_of_stdin_credit_come_back_only_when_they_are_waited_for() {
+    let (mut guardian, _) = Guardian::run(&["cat"]);
+    guardian.say(&ToGuardian::Stdin(b"unawaited\n"));
+    // All that was said before the echo would have come before it.
+    assert_eq!(guardian.hear(), Said::Output(Stream::Stdout, b"unawaited\n".to_vec()));
+    guardian.say(&ToGuardian::Sync);
+    assert_eq!(guardian.hear(), Said::StdinCredit(10));
+    guardian.say(&ToGuardian::Sync);
+    guardian.say(&ToGuardian::Eof);
+    assert_eq!(guardian.hear_out().stdin_credit, 0);
     guardian.part();
 }
 

@@ -49,7 +49,7 @@ impl Credit {
     }
 }
 
-/// Gathers what was consumed until it is worth telling: at half of the window, or when told that nothing is left (§5).
+/// Gathers what was consumed until it is worth telling: at half of the window, or when somebody waits for it (§5).
 #[derive(Clone, Copy, Debug)]
 pub struct Returned {
     window: u32,
@@ -62,10 +62,10 @@ impl Returned {
         Returned { window, gathered: 0 }
     }
 
-    /// `bytes` were consumed; `idle` says that none are left. Answers what to return now.
-    pub fn add(&mut self, bytes: u32, idle: bool) -> Option<u32> {
+    /// `bytes` were consumed; `awaited` says that they are waited for. Answers what to return now.
+    pub fn add(&mut self, bytes: u32, awaited: bool) -> Option<u32> {
         self.gathered = self.gathered.saturating_add(bytes);
-        let due = self.gathered > 0 && (idle || self.gathered >= self.window / 2);
+        let due = self.gathered > 0 && (awaited || self.gathered >= self.window / 2);
         due.then(|| std::mem::take(&mut self.gathered))
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn consumed_bytes_are_told_at_half_a_window_or_when_none_are_left() {
+    fn consumed_bytes_are_told_at_half_a_window_or_when_awaited() {
         let mut returned = Returned::new(100);
         assert_eq!(returned.add(49, false), None);
         assert_eq!(returned.add(1, false), Some(50));

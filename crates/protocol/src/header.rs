@@ -32,7 +32,7 @@ impl Header {
                 kind::STDIN => Allowed::Between(0, MAX_DATA),
                 kind::CREDIT => Allowed::Exactly(5),
                 kind::SIGNAL => Allowed::Exactly(2),
-                kind::EOF | kind::CLOSE => Allowed::Exactly(0),
+                kind::EOF | kind::CLOSE | kind::SYNC => Allowed::Exactly(0),
                 _ => return None,
             })
         })

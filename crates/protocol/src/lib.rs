@@ -101,6 +101,7 @@ mod kind {
     pub(crate) const EOF: u8 = 0x04;
     pub(crate) const SIGNAL: u8 = 0x05;
     pub(crate) const CLOSE: u8 = 0x06;
+    pub(crate) const SYNC: u8 = 0x07;
     pub(crate) const HELLO: u8 = 0x81;
     pub(crate) const STARTED: u8 = 0x82;
     pub(crate) const START_ERROR: u8 = 0x83;

@@ -29,6 +29,8 @@ pub enum ToGuardian<'a> {
     },
     /// End the program now (§7).
     Close,
+    /// Return stdin's credit as soon as what was sent before is in the program's pipe (§5).
+    Sync,
 }
 
 impl<'a> ToGuardian<'a> {
@@ -79,6 +81,7 @@ impl<'a> ToGuardian<'a> {
                 },
             },
             kind::CLOSE => ToGuardian::Close,
+            kind::SYNC => ToGuardian::Sync,
             other => return Err(Malformed::Kind(other)),
         };
         cursor.end()?;
@@ -103,6 +106,7 @@ impl<'a> ToGuardian<'a> {
                 });
             }
             ToGuardian::Close => put_frame(kind::CLOSE, out, |_| ()),
+            ToGuardian::Sync => put_frame(kind::SYNC, out, |_| ()),
         }
     }
 }

@@ -51,6 +51,7 @@ fn to_guardian() -> impl Strategy<Value = ToGuardian<'static>> {
         Just(ToGuardian::Eof),
         (1..=64_u8, any::<bool>()).prop_map(|(number, tree)| ToGuardian::Signal { number, tree }),
         Just(ToGuardian::Close),
+        Just(ToGuardian::Sync),
     ]
 }
 

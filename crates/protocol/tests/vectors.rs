@@ -102,6 +102,7 @@ fn to_guardian(frame: &ToGuardian<'_>) -> String {
             format!("signal number={number} scope={}", u8::from(*tree))
         }
         ToGuardian::Close => "close".into(),
+        ToGuardian::Sync => "sync".into(),
     }
 }
 

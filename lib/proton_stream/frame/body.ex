@@ -85,6 +85,7 @@ defmodule ProtonStream.Frame.Body do
 
   def decode(0x04, <<>>), do: :eof
   def decode(0x06, <<>>), do: :close
+  def decode(0x07, <<>>), do: :sync
   def decode(0x87, <<>>), do: :stdin_gone
 
   def decode(0x05, <<number, scope>>) do

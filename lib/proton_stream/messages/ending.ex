@@ -18,9 +18,14 @@ defmodule ProtonStream.Messages.Ending do
     run = run |> Flow.drop() |> Flow.answer({:error, :closed})
 
     case run do
-      %{phase: :running} -> Run.close(run, reason)
-      %{phase: :ended} -> %{run | closed?: true, reason: overruled(run.reason, reason)}
-      _ -> run
+      %{phase: :running} ->
+        Run.close(run, reason)
+
+      %{phase: :ended, delivery: %{asking: nil}} ->
+        %{run | closed?: true, reason: overruled(run.reason, reason)}
+
+      _ ->
+        run
     end
   end
 
@@ -106,7 +111,7 @@ defmodule ProtonStream.Messages.Ending do
       {^owner, :close} ->
         run |> Owner.closed(owner) |> late_closes(ps)
 
-      {:"$proton_stream", :close, pid, witness} ->
+      {:"$proton_stream", :close, pid, witness} when is_pid(witness) ->
         Herald.seen(witness)
         run = if pid == owner, do: Owner.closed(run, owner), else: run
         late_closes(run, ps)
