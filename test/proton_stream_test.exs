@@ -117,6 +117,14 @@ defmodule ProtonStreamTest do
     assert info.os_pid == ProtonStream.os_pid(ps)
   end
 
+  test "parallelism is the port's" do
+    for flag <- [true, false] do
+      {:ok, ps} = ProtonStream.open("cat", [], parallelism: flag)
+      assert Port.info(:sys.get_state(ps).port, :parallelism) == {:parallelism, flag}
+      ProtonStream.close(ps)
+    end
+  end
+
   test "the state that :sys shows is the struct with seven fields" do
     {:ok, ps} = ProtonStream.open("cat", ["-u"])
     state = :sys.get_state(ps)

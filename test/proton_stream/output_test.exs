@@ -10,6 +10,8 @@ defmodule ProtonStream.OutputTest do
 
   @moduletag timeout: 300_000
 
+  @sizes [{1, 50}, {9_000, 50}, {20_000, 50}, {65_536, 50}, {1_048_576, 50}, {8_388_608, 5}]
+
   setup do
     Process.flag(:trap_exit, true)
     :ok
@@ -20,24 +22,15 @@ defmodule ProtonStream.OutputTest do
 
   defp writes(:stdout, path), do: {"cat '#{path}'", &{&1, ""}}
   defp writes(:stderr, path), do: {"cat '#{path}' >&2", &{"", &1}}
-  defp writes(:both, path), do: {"cat '#{path}' & cat '#{path}' >&2; wait", &{&1, &1}}
+
+  defp writes(:both, path),
+    do: {"cat '#{path}' & out=$!; cat '#{path}' >&2; wait $out", &{&1, &1}}
 
   # row: 2, 3
-  for {size, runs} <- [
-        {1, 50},
-        {9_000, 50},
-        {20_000, 50},
-        {65_536, 50},
-        {1_048_576, 50},
-        {8_388_608, 5}
-      ],
-      stream <- [:stdout, :stderr, :both] do
+  for {size, runs} <- @sizes, stream <- [:stdout, :stderr, :both] do
     @tag size: size, runs: runs, stream: stream
     test "#{size} bytes to #{stream} and an exit at once come whole #{runs} times", context do
-      data = pattern(context.size)
-      {script, expected} = writes(context.stream, file(context.size))
-      {out, err} = expected.(data)
-      whole = {size(out), size(err), {:exit_status, 9}}
+      {script, whole} = expectation(context)
 
       for _ <- 1..context.runs do
         assert collect_sizes(sh(script <> "; exit 9")) == whole
@@ -55,33 +48,50 @@ defmodule ProtonStream.OutputTest do
   end
 
   # row: 2
-  test "all comes whole to 50 owners that begin to read a second later" do
-    data = pattern(65_536)
-    path = file(65_536)
+  for {size, runs} <- @sizes, stream <- [:stdout, :stderr, :both] do
+    @tag size: size, runs: runs, stream: stream
+    test "#{size} bytes to #{stream} come whole to #{runs} owners that begin to read a second later",
+         context do
+      {script, whole} = expectation(context)
 
-    1..50
-    |> Enum.map(fn _ ->
-      Task.async(fn ->
-        Process.flag(:trap_exit, true)
-        ps = sh("cat '#{path}'; exit 9")
-        receive do: (:never -> :ok), after: (1_000 -> collect_sizes(ps))
-      end)
-    end)
-    |> Task.await_many(120_000)
-    |> Enum.each(&assert &1 == {size(data), size(""), {:exit_status, 9}})
+      outcomes =
+        at_once(context.runs, fn ->
+          ps = sh(script <> "; exit 9")
+          receive do: (:never -> :ok), after: (1_000 -> collect_sizes(ps))
+        end)
+
+      assert Enum.uniq(outcomes) == [whole]
+    end
+
+    @tag size: size, runs: runs, stream: stream
+    test "#{size} bytes to #{stream} come whole #{runs} times while a grandchild holds the pipe, and it is gone",
+         context do
+      {script, whole} = expectation(context)
+      pids = temporary("pids", "")
+      script = "sleep 1000 & echo $! >>'#{pids}'; #{script}; exit 9"
+      outcomes = at_once(context.runs, fn -> collect_sizes(sh(script)) end)
+      assert Enum.uniq(outcomes) == [whole]
+
+      grandchildren = pids |> File.read!() |> String.split() |> Enum.map(&String.to_integer/1)
+      assert length(grandchildren) == context.runs
+      await_gone(grandchildren)
+    end
   end
 
-  # row: 2
-  test "all comes whole while a grandchild holds the pipe, and the grandchild is gone" do
-    data = pattern(65_536)
-    path = file(65_536)
+  defp expectation(%{size: size, stream: stream}) do
+    data = pattern(size)
+    {script, expected} = writes(stream, file(size))
+    {out, err} = expected.(data)
+    {script, {size(out), size(err), {:exit_status, 9}}}
+  end
 
-    for _ <- 1..10 do
-      ps = sh("sleep 1000 & echo $! >&2; cat '#{path}'; exit 9")
-      assert {out, pid, {:exit_status, 9}} = collect(ps)
-      assert size(out) == size(data)
-      await_gone(pid |> String.trim() |> String.to_integer())
+  defp at_once(runs, fun) do
+    task = fn ->
+      Process.flag(:trap_exit, true)
+      fun.()
     end
+
+    for(_ <- 1..runs, do: Task.async(task)) |> Task.await_many(120_000)
   end
 
   # row: 3

@@ -56,8 +56,17 @@ defmodule ProtonStream.Programs do
 
   @doc "Bytes that tell where they belong, so that a lost or doubled one is found."
   def pattern(size) do
-    line = for n <- 0..div(size, 8), into: "", do: String.pad_leading("#{n}", 7, "0") <> "\n"
-    binary_part(line, 0, size)
+    # Eight megabytes take seconds to make, and many tests want them.
+    case :persistent_term.get({__MODULE__, size}, nil) do
+      nil ->
+        lines = for n <- 0..div(size, 8), do: [String.pad_leading("#{n}", 7, "0"), ?\n]
+        made = lines |> IO.iodata_to_binary() |> binary_part(0, size)
+        :persistent_term.put({__MODULE__, size}, made)
+        made
+
+      made ->
+        made
+    end
   end
 
   @doc "A file that is removed with the test."

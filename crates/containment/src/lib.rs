@@ -17,6 +17,7 @@ compile_error!("proton-stream-containment runs on Linux only (5.4 or newer): it 
 pub mod cgroup;
 mod environment;
 mod error;
+pub mod pipe;
 mod procfs;
 mod program;
 mod rlimits;

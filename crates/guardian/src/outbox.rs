@@ -3,11 +3,12 @@
 
 //! What the guardian says: one frame at a time, begun ones completed before the next, never blocking.
 
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
+use proton_stream_containment::pipe::move_bytes;
 use proton_stream_protocol::{data_header, FromGuardian, Stream, HEADER_LENGTH, MAX_DATA};
 use rustix::io::{ioctl_fionread, read, write, Errno};
-use rustix::pipe::{splice, SpliceFlags};
 
 use crate::room::{buffer, Room};
 
@@ -62,8 +63,10 @@ enum State {
 
 /// What came of an attempt to pass on output.
 pub(crate) enum Relayed {
-    /// That many bytes are on their way.
+    /// That many bytes are on their way, and there may be more.
     Bytes(usize),
+    /// That many, and the pipe is empty: it gave less than was asked for.
+    Last(usize),
     /// There is nothing to read now.
     Dry,
     /// The stream's end was reached.
@@ -221,7 +224,11 @@ impl<'t> Outbox<'t> {
         self.frame[..HEADER_LENGTH].copy_from_slice(&data_header(stream, length));
         (self.frame_begin, self.frame_end) = (0, HEADER_LENGTH + length);
         self.flush();
-        Relayed::Bytes(length)
+        if length < most {
+            Relayed::Last(length)
+        } else {
+            Relayed::Bytes(length)
+        }
     }
 
     /// Goes on with a frame whose payload is in the pipe of `stream`, if there is one.
@@ -230,18 +237,19 @@ impl<'t> Outbox<'t> {
             return;
         }
         while let Payload::Spliced(of, left) = self.payload {
-            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-            match splice(source, None, self.controller, None, left, flags) {
+            match move_bytes(source, self.controller, left) {
                 Ok(0) => self.is_now_short(left),
                 Ok(moved) if moved < left => self.payload = Payload::Spliced(of, left - moved),
                 Ok(_) => self.payload = Payload::None,
-                Err(Errno::INTR) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // One of the two: the controller's end is full, or bytes that were counted are
                 // gone. A program may read its own stdout.
-                Err(Errno::AGAIN) => match ioctl_fionread(source) {
-                    Ok(0) => self.is_now_short(left),
-                    _ => return,
-                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    match ioctl_fionread(source) {
+                        Ok(0) => self.is_now_short(left),
+                        _ => return,
+                    }
+                }
                 Err(_) => {
                     self.drop_all();
                     return;

@@ -157,18 +157,27 @@ impl Output {
                 outbox.relay(self.stream, pipe.as_fd(), held, self.credit.available())
             };
             match relayed {
-                Relayed::Bytes(length) => {
-                    let spent = self.discarded || self.credit.spend(length);
-                    debug_assert!(spent, "more was read than the credit allows");
-                    self.owed = self.owed.map(|owed| owed.saturating_sub(length));
+                Relayed::Bytes(length) => self.has_given(length),
+                Relayed::Last(length) => {
+                    // Another read would only say so: poll tells when there is more, or the end.
+                    self.has_given(length);
+                    self.is_dry();
                 }
-                Relayed::Dry => {
-                    self.ready = false;
-                    self.idle_since = self.room.is_grown().then(Instant::now);
-                }
+                Relayed::Dry => self.is_dry(),
                 Relayed::End => self.end(outbox),
             }
         }
+    }
+
+    fn has_given(&mut self, bytes: usize) {
+        let spent = self.discarded || self.credit.spend(bytes);
+        debug_assert!(spent, "more was read than the credit allows");
+        self.owed = self.owed.map(|owed| owed.saturating_sub(bytes));
+    }
+
+    fn is_dry(&mut self) {
+        self.ready = false;
+        self.idle_since = self.room.is_grown().then(Instant::now);
     }
 
     fn held(&self) -> usize {

@@ -8,7 +8,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
+use proton_stream_containment::pipe::{capacity, set_capacity};
 
 /// What Linux gives a new pipe.
 const DEFAULT: usize = 64 * 1024;
@@ -31,7 +31,7 @@ pub(crate) struct Room {
 impl Room {
     /// Of a pipe, or of a socket, which never grows.
     pub(crate) fn of(pipe: BorrowedFd<'_>) -> Self {
-        let size = fcntl_getpipe_size(pipe).unwrap_or(0);
+        let size = capacity(pipe).unwrap_or(0);
         // One that was created smaller tells that the user has no room left to take.
         Room { size, may_grow: size == DEFAULT }
     }
@@ -51,8 +51,8 @@ impl Room {
 
     pub(crate) fn grow(&mut self, pipe: BorrowedFd<'_>) {
         if self.may_grow && self.size == DEFAULT {
-            match fcntl_setpipe_size(pipe, GROWN) {
-                Ok(_) => self.size = GROWN,
+            match set_capacity(pipe, GROWN) {
+                Ok(()) => self.size = GROWN,
                 // EPERM: the user's pages are used up.
                 Err(_) => self.may_grow = false,
             }
@@ -61,7 +61,7 @@ impl Room {
 
     /// `false` while it holds more than would fit.
     pub(crate) fn give_back(&mut self, pipe: BorrowedFd<'_>) -> bool {
-        if self.is_grown() && fcntl_setpipe_size(pipe, DEFAULT).is_ok() {
+        if self.is_grown() && set_capacity(pipe, DEFAULT).is_ok() {
             self.size = DEFAULT;
         }
         !self.is_grown()

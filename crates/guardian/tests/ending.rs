@@ -215,6 +215,19 @@ fn a_guardian_that_is_killed_takes_its_program_with_it() {
 }
 
 #[test]
+fn a_guardian_that_is_killed_takes_another_users_program_with_it() {
+    // A change of user clears what binds the program to its guardian (prctl(2), PR_SET_PDEATHSIG).
+    if !support::is_root() {
+        return;
+    }
+    let fields = [Field::User(b"nobody")];
+    let (mut guardian, pid) = Guardian::run_with(&["sh", "-c", IGNORE_TERM], &fields);
+    guardian.hear_until("ready\n");
+    guardian.child.kill().unwrap();
+    await_death(pid);
+}
+
+#[test]
 fn the_program_shares_neither_session_nor_group_with_the_guardian() {
     let (mut guardian, pid) = Guardian::sh("ps -o sid=,pgid= -p $$");
     let said = guardian.hear_until("\n");

@@ -116,6 +116,29 @@ fn options_do_what_they_say() {
 }
 
 #[test]
+fn another_user_brings_its_own_groups_and_nothing_else() {
+    if !support::is_root() {
+        return;
+    }
+    let ids = run(&["--uid", "nobody", "sh", "-c", "id -u; id -G; echo $USER"]);
+    assert_eq!(text(&ids.stdout), "65534\n65534\nnobody\n");
+    let group = run(&["--uid", "nobody", "--gid", "daemon", "id", "-gn"]);
+    assert_eq!(text(&group.stdout), "daemon\n");
+    let unknown = run(&["--uid", "nobdy", "true"]);
+    assert_eq!(unknown.status.code(), Some(125));
+    assert!(text(&unknown.stderr).contains("nobdy"), "{unknown:?}");
+}
+
+#[test]
+fn a_group_that_is_not_there_is_told_of() {
+    let arguments =
+        ["--cgroup-controller", "memory", "--cgroup-base", "no/such/group", "--", "true"];
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output.stderr).contains("no/such"), "{output:?}");
+}
+
+#[test]
 fn bad_options_say_what_is_wrong() {
     for (arguments, word) in [
         (&["--no-such"][..], "--no-such"),

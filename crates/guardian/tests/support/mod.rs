@@ -286,6 +286,16 @@ while True: signal.pause()"
     )
 }
 
+/// Whether this test can change users. Without, it says what is missing; in CI that is a failure.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    assert!(root || std::env::var_os("CI").is_none(), "this test needs root");
+    if !root {
+        eprintln!("not run, it needs root: sudo ./check rust");
+    }
+    root
+}
+
 /// Waits for a condition.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;

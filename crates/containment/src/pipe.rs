@@ -1,0 +1,31 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! What only Linux's pipes can do.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size, SpliceFlags};
+
+/// Moves up to `most` bytes out of a pipe without copying them; 0 at its end. Never blocks:
+/// `WouldBlock` when the pipe is empty or the target full.
+#[doc(alias = "splice")]
+pub fn move_bytes(pipe: BorrowedFd<'_>, target: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    Ok(rustix::pipe::splice(pipe, None, target, None, most, flags)?)
+}
+
+/// How many bytes a pipe can hold; an error for what is no pipe.
+#[doc(alias = "F_GETPIPE_SZ")]
+pub fn capacity(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    Ok(fcntl_getpipe_size(pipe)?)
+}
+
+/// Changes how many bytes a pipe can hold. EPERM when the user has no pages left for it, EBUSY
+/// when it holds more than that now (`F_SETPIPE_SZ`, fcntl(2)).
+#[doc(alias = "F_SETPIPE_SZ")]
+pub fn set_capacity(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    fcntl_setpipe_size(pipe, bytes)?;
+    Ok(())
+}
