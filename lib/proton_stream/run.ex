@@ -168,9 +168,14 @@ defmodule ProtonStream.Run do
         ended(run, run.reason || {:guardian, why})
 
       :timeout ->
-        ended(run, {:guardian, :timeout})
+        ended(run, stuck(run))
     end
   end
+
+  @doc "Why a run ends whose guardian does nothing any more: its program may live."
+  @spec stuck(t()) :: term()
+  def stuck(%__MODULE__{os_pid: nil}), do: {:guardian, :timeout}
+  def stuck(%__MODULE__{os_pid: os_pid}), do: {:survivors, {:guardian, :timeout}, [os_pid]}
 
   @doc "The guardian told of an error of its own; its end follows."
   @spec failed(t(), atom(), binary()) :: t()

@@ -199,7 +199,7 @@ defmodule ProtonStream.Session do
 
   defp message({:timeout, deadline, :close}, %Run{deadline: deadline} = run, ps)
        when is_reference(deadline),
-       do: ended(run, {:guardian, :timeout}, ps)
+       do: ended(run, Run.stuck(run), ps)
 
   defp message(message, run, ps), do: run.mode.message(message, run, ps)
 

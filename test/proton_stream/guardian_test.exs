@@ -224,6 +224,19 @@ defmodule ProtonStream.GuardianTest do
     end
   end
 
+  test "a guardian that is stopped is given up, and its program is named" do
+    {:ok, ps} = ProtonStream.open("sleep", ["1000"], delay_to_sigkill: 0)
+    os_pid = ProtonStream.os_pid(ps)
+    guardian = guardian(ps)
+    ProtonStream.OtherVM.kill(guardian, "STOP")
+    ProtonStream.close(ps)
+    assert collect(ps) == {"", "", {:survivors, {:guardian, :timeout}, [os_pid]}}
+    assert_receive {^ps, :closed}
+    assert runs?(os_pid)
+    ProtonStream.OtherVM.kill(guardian, "CONT")
+    await_gone(os_pid)
+  end
+
   test "a guardian's error is told in its words, after its end" do
     install(started() ++ [{:stdout, "a"}, {:error, :internal, "poll failed"}, {:sh, "exit 1"}])
     {:ok, ps} = open()

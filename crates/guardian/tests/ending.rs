@@ -56,6 +56,25 @@ fn a_delay_of_zero_is_sigkill_at_once() {
 }
 
 #[test]
+fn a_kill_delay_of_more_than_36_minutes_is_kept() {
+    // In microseconds it is more than 32 bits hold.
+    let fields = [Field::KillDelay(3_600_000)];
+    let file = std::env::temp_dir().join(format!("proton-term-{}", std::process::id()));
+    let script = at_signal(15, &format!("open('{}', 'w').close()", file.display()));
+    let (mut guardian, pid) = Guardian::run_with(&["python3", "-c", &script], &fields);
+    guardian.hear_until("\n");
+    guardian.say(&ToGuardian::Close);
+    eventually("SIGTERM has come", || file.exists());
+    std::fs::remove_file(&file).unwrap();
+    assert!(is_alive(pid));
+    guardian.say(&ToGuardian::Signal { number: 12, tree: false });
+    let exit = guardian.hear_out().exit.unwrap();
+    assert_eq!(exit.kind, ExitKind::Signalled { signal: 12, core: false });
+    assert_eq!(exit.cause, Cause::Close);
+    guardian.part();
+}
+
+#[test]
 fn a_stopped_program_is_continued_to_hear_sigterm() {
     let fields = [Field::KillDelay(600_000)];
     let script = at_signal(15, "os._exit(5)");
