@@ -98,10 +98,10 @@ defmodule ProtonStream.Callbacks do
 
   @impl true
   def message({pid, {:command, data}} = message, run, ps) when is_pid(pid) do
-    if iodata?(data) do
+    if Run.iodata?(data) do
       case Run.push(run, data) do
-        {:ok, run} -> stored(run, ps)
-        {:error, {_, _} = reason} -> run |> Flow.close(reason) |> stored(ps)
+        {:ok, run} -> Run.stored(run, ps)
+        {:error, {_, _} = reason} -> run |> Flow.close(reason) |> Run.stored(ps)
         {:error, _} -> {:noreply, ps}
       end
     else
@@ -109,7 +109,7 @@ defmodule ProtonStream.Callbacks do
     end
   end
 
-  def message({pid, :eof}, run, ps) when is_pid(pid), do: stored(Run.eof(run), ps)
+  def message({pid, :eof}, run, ps) when is_pid(pid), do: Run.stored(Run.eof(run), ps)
 
   def message({pid, {:signal, signal}} = message, run, ps) when is_pid(pid),
     do: signal(signal, :program, message, run, ps)
@@ -118,7 +118,7 @@ defmodule ProtonStream.Callbacks do
     do: signal(signal, :tree, message, run, ps)
 
   def message({pid, :close}, run, ps) when is_pid(pid),
-    do: run |> closed(pid) |> Flow.close(:normal) |> stored(ps)
+    do: run |> closed(pid) |> Flow.close(:normal) |> Run.stored(ps)
 
   def message({:"$proton_stream", :close, pid, witness}, run, ps)
       when is_pid(pid) and is_pid(witness) do
@@ -269,16 +269,5 @@ defmodule ProtonStream.Callbacks do
     herald = run.herald || Herald.start()
     Herald.closed(herald, pid)
     %{run | herald: herald}
-  end
-
-  defp iodata?(data) do
-    IO.iodata_length(data) >= 0
-  rescue
-    ArgumentError -> false
-  end
-
-  defp stored(run, ps) do
-    Run.put(run)
-    {:noreply, ps}
   end
 end

@@ -70,15 +70,14 @@ defmodule ProtonStream.Messages do
 
   @impl true
   def message({owner, {:command, data}}, run, %{owner: owner} = ps) do
-    # Without this what is not iodata would be found where it ends the session.
-    case iodata?(data) && Run.push(run, data) do
-      {:ok, run} -> stored(run, ps)
+    case Run.iodata?(data) && Run.push(run, data) do
+      {:ok, run} -> Run.stored(run, ps)
       {:error, {_, _} = reason} -> run |> Ending.close(reason) |> Ending.tell(ps)
       _ -> {:noreply, ps}
     end
   end
 
-  def message({owner, :eof}, run, %{owner: owner} = ps), do: stored(Run.eof(run), ps)
+  def message({owner, :eof}, run, %{owner: owner} = ps), do: Run.stored(Run.eof(run), ps)
 
   def message({owner, {:signal, signal}}, run, %{owner: owner} = ps) do
     Run.signal(run, signal, :program)
@@ -123,7 +122,7 @@ defmodule ProtonStream.Messages do
 
   def message({:timeout, timer, :read}, %{delivery: %{reader: {_, timer}}} = run, ps)
       when is_reference(timer),
-      do: run |> Flow.answer({:error, :timeout}) |> stored(ps)
+      do: run |> Flow.answer({:error, :timeout}) |> Run.stored(ps)
 
   def message({ref, traps?}, %{delivery: %{asking: ref}} = run, ps) when is_reference(ref),
     do: Ending.asked(traps?, run, ps)
@@ -183,16 +182,5 @@ defmodule ProtonStream.Messages do
     delivery = %{run.delivery | monitor: Process.monitor(pid)}
     ps = %{ps | owner: pid}
     %{run | delivery: delivery} |> Owner.of(pid) |> Flow.flush(ps) |> Ending.tell(ps)
-  end
-
-  defp iodata?(data) do
-    IO.iodata_length(data) >= 0
-  rescue
-    ArgumentError -> false
-  end
-
-  defp stored(run, ps) do
-    Run.put(run)
-    {:noreply, ps}
   end
 end

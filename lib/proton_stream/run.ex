@@ -65,6 +65,21 @@ defmodule ProtonStream.Run do
     :ok
   end
 
+  @doc "Keeps the run, and is what a GenServer callback returns that has nothing else to say."
+  @spec stored(t(), ProtonStream.t()) :: {:noreply, ProtonStream.t()}
+  def stored(%__MODULE__{} = run, ps) do
+    put(run)
+    {:noreply, ps}
+  end
+
+  @doc "Without this what is not iodata would be found where it ends the session."
+  @spec iodata?(term()) :: boolean()
+  def iodata?(data) do
+    IO.iodata_length(data) >= 0
+  rescue
+    ArgumentError -> false
+  end
+
   @spec erase() :: t() | nil
   def erase, do: Process.delete(@key)
 

@@ -165,15 +165,15 @@ defmodule ProtonStream.Session do
   end
 
   defp frame({:ok, {stream, _bytes}}, run, ps) when stream in [:stdout, :stderr],
-    do: stored(run, ps)
+    do: Run.stored(run, ps)
 
   defp frame({:ok, {:stdin_credit, count}}, run, ps) do
     {written, stdin} = Stdin.credit(run.stdin, count)
     for from <- written, do: GenServer.reply(from, :ok)
-    stored(pump(%{run | stdin: stdin}), ps)
+    Run.stored(pump(%{run | stdin: stdin}), ps)
   end
 
-  defp frame({:ok, :stdin_gone}, run, ps), do: stored(Run.release(run, :epipe), ps)
+  defp frame({:ok, :stdin_gone}, run, ps), do: Run.stored(Run.release(run, :epipe), ps)
 
   defp frame({:ok, {:end_of_output, stream}}, run, ps),
     do: run.mode.end_of_output(stream, run, ps)
@@ -183,7 +183,7 @@ defmodule ProtonStream.Session do
 
   defp frame({:ok, {:error, code, sentence}}, run, ps) do
     # The guardian's own end comes when the program's tree is dead.
-    stored(run |> Run.failed(code, sentence) |> Run.close(:normal), ps)
+    Run.stored(run |> Run.failed(code, sentence) |> Run.close(:normal), ps)
   end
 
   defp frame({:ok, frame}, run, ps) do
@@ -206,12 +206,7 @@ defmodule ProtonStream.Session do
   defp ended(%Run{phase: phase} = run, reason, ps) when phase in [:running, :closing],
     do: run.mode.ended(Run.ended(run, reason), %{ps | port: nil})
 
-  defp ended(run, _reason, ps), do: stored(run, ps)
-
-  defp stored(run, ps) do
-    Run.put(run)
-    {:noreply, ps}
-  end
+  defp ended(run, _reason, ps), do: Run.stored(run, ps)
 
   @impl GenServer
   def handle_call({@tag, :os_pid}, _from, ps), do: {:reply, Run.get().os_pid, ps}
@@ -233,7 +228,7 @@ defmodule ProtonStream.Session do
   def handle_call({@tag, {:write, data}}, {pid, _} = from, ps) do
     run = Run.get()
 
-    with true <- iodata?(data) || {:error, :unknown_call},
+    with true <- Run.iodata?(data) || {:error, :unknown_call},
          true <- run.mode.writer?(pid, ps) || {:error, :not_owner},
          {:ok, run} <- Run.push(run, data) do
       {result, stdin} = Stdin.wait(run.stdin, from)
@@ -249,12 +244,6 @@ defmodule ProtonStream.Session do
   def handle_call(request, from, ps) do
     run = Run.get()
     run.mode.call(request, from, run, ps)
-  end
-
-  defp iodata?(data) do
-    IO.iodata_length(data) >= 0
-  rescue
-    ArgumentError -> false
   end
 
   @impl GenServer

@@ -23,7 +23,7 @@ defmodule ProtonStream.Callbacks.Flow do
       give(stream, bytes, byte_size(bytes), run, ps)
     else
       run = %{run | delivery: %{delivery | stream => Buffer.put(buffer, bytes)}}
-      if more?, do: stored(run, ps), else: more(run, ps)
+      if more?, do: Run.stored(run, ps), else: more(run, ps)
     end
   end
 
@@ -31,7 +31,7 @@ defmodule ProtonStream.Callbacks.Flow do
   @spec end_of_output(Frame.stream(), Run.t(), ProtonStream.t()) :: Delivery.reply()
   def end_of_output(stream, run, ps) do
     run = finish(run, stream)
-    if run.delivery.more?, do: stored(run, ps), else: more(run, ps)
+    if run.delivery.more?, do: Run.stored(run, ps), else: more(run, ps)
   end
 
   @doc "Takes up what waits, of the stream first that was not the last one."
@@ -43,7 +43,7 @@ defmodule ProtonStream.Callbacks.Flow do
 
     with {:none, run} <- next(first, run, ps),
          {:none, run} <- next(second, run, ps) do
-      if run.phase == :ended, do: farewell(run, ps), else: stored(run, ps)
+      if run.phase == :ended, do: farewell(run, ps), else: Run.stored(run, ps)
     end
   end
 
@@ -60,7 +60,7 @@ defmodule ProtonStream.Callbacks.Flow do
         {:none, %{run | delivery: %{run.delivery | stream => buffer}}}
 
       {:too_large, length} ->
-        run |> close({:packet_too_large, length}) |> stored(ps)
+        run |> close({:packet_too_large, length}) |> Run.stored(ps)
     end
   end
 
@@ -69,7 +69,7 @@ defmodule ProtonStream.Callbacks.Flow do
 
     reply =
       case Calls.exported(name, run, 2) do
-        nil -> stored(run, ps)
+        nil -> Run.stored(run, ps)
         callback -> run |> Calls.invoke(callback, [payload, ps.state]) |> Calls.reply(ps)
       end
 
@@ -94,7 +94,7 @@ defmodule ProtonStream.Callbacks.Flow do
   @spec ended(Run.t(), ProtonStream.t()) :: Delivery.reply()
   def ended(run, ps) do
     run = run |> finish(:stdout) |> finish(:stderr)
-    if run.delivery.more?, do: stored(run, ps), else: more(run, ps)
+    if run.delivery.more?, do: Run.stored(run, ps), else: more(run, ps)
   end
 
   defp farewell(run, ps) do
@@ -109,10 +109,5 @@ defmodule ProtonStream.Callbacks.Flow do
           other -> {:stop, {:bad_return_value, other}, ps}
         end
     end
-  end
-
-  defp stored(run, ps) do
-    Run.put(run)
-    {:noreply, ps}
   end
 end

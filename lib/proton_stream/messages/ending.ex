@@ -40,24 +40,24 @@ defmodule ProtonStream.Messages.Ending do
   def tell(%Run{phase: :ended, delivery: %{asking: nil} = delivery} = run, ps) do
     cond do
       delivery.silent -> stop(run, ps)
-      not Flow.done?(run) -> run |> Flow.watch(ps) |> stored(ps)
+      not Flow.done?(run) -> run |> Flow.watch(ps) |> Run.stored(ps)
       passive?(run) -> run |> Flow.eof() |> passive(ps)
       true -> last_words(run, ps)
     end
   end
 
-  def tell(run, ps), do: run |> Flow.eof() |> Flow.watch(ps) |> stored(ps)
+  def tell(run, ps), do: run |> Flow.eof() |> Flow.watch(ps) |> Run.stored(ps)
 
   defp passive?(%Run{delivery: %{active: active, eof?: eof?}, closed?: closed?}),
     do: active == false and not eof? and not closed?
 
-  defp passive(run, ps), do: if(passive?(run), do: stored(run, ps), else: last_words(run, ps))
+  defp passive(run, ps), do: if(passive?(run), do: Run.stored(run, ps), else: last_words(run, ps))
 
   defp last_words(run, ps) do
     report(run, ps)
 
     if unlink(ps.owner),
-      do: stored(%{run | delivery: %{run.delivery | asking: Herald.ask(ps.owner)}}, ps),
+      do: Run.stored(%{run | delivery: %{run.delivery | asking: Herald.ask(ps.owner)}}, ps),
       else: stop(run, ps)
   end
 
@@ -149,9 +149,4 @@ defmodule ProtonStream.Messages.Ending do
   defp stop_reason(:shutdown), do: :shutdown
   defp stop_reason({:shutdown, _} = reason), do: reason
   defp stop_reason(reason), do: {:shutdown, reason}
-
-  defp stored(run, ps) do
-    Run.put(run)
-    {:noreply, ps}
-  end
 end
