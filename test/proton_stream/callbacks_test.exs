@@ -82,7 +82,10 @@ defmodule ProtonStream.CallbacksTest do
     end
 
     test "that cannot be understood ends in handle_exit" do
-      pid = worker!("sleep 1000", %{exit: fn reason, s -> {:stop, {:shutdown, reason}, s} end})
+      # Nothing below the program: that would outlive a guardian that is killed.
+      pid =
+        worker!("exec sleep 1000", %{exit: fn reason, s -> {:stop, {:shutdown, reason}, s} end})
+
       {:os_pid, guardian} = Port.info(:sys.get_state(pid).port, :os_pid)
       ProtonStream.OtherVM.kill(guardian)
       assert_receive {:EXIT, ^pid, {:shutdown, {:guardian, {:signal, 9}}}}
