@@ -118,7 +118,7 @@ defmodule ProtonStream.Callbacks do
     do: signal(signal, :tree, message, run, ps)
 
   def message({pid, :close}, run, ps) when is_pid(pid),
-    do: run |> closed(pid) |> Flow.close(:normal) |> Run.stored(ps)
+    do: run |> Herald.closed(pid) |> Flow.close(:normal) |> Run.stored(ps)
 
   def message({:"$proton_stream", :close, pid, witness}, run, ps)
       when is_pid(pid) and is_pid(witness) do
@@ -255,19 +255,13 @@ defmodule ProtonStream.Callbacks do
   defp late_closes(run) do
     receive do
       {pid, :close} when is_pid(pid) ->
-        late_closes(closed(run, pid))
+        late_closes(Herald.closed(run, pid))
 
       {:"$proton_stream", :close, pid, witness} when is_pid(pid) and is_pid(witness) ->
         Herald.seen(witness)
-        late_closes(closed(run, pid))
+        late_closes(Herald.closed(run, pid))
     after
       0 -> :ok
     end
-  end
-
-  defp closed(run, pid) do
-    herald = run.herald || Herald.start()
-    Herald.closed(herald, pid)
-    %{run | herald: herald}
   end
 end

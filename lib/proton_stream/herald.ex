@@ -10,9 +10,12 @@ defmodule ProtonStream.Herald do
   # monitors the session. The VM orders what one process sends to another, not what two
   # send to a third, so an owner on another node hears everything through the herald.
 
-  @doc "A herald of the calling session."
-  @spec start() :: pid()
-  def start, do: spawn(__MODULE__, :init, [self()])
+  alias ProtonStream.Run
+
+  @doc "The calling session's run, with a herald."
+  @spec of(Run.t()) :: Run.t()
+  def of(%Run{herald: nil} = run), do: %{run | herald: spawn(__MODULE__, :init, [self()])}
+  def of(%Run{} = run), do: run
 
   @doc "Says something now."
   @spec say(pid(), pid(), term()) :: :ok
@@ -21,11 +24,12 @@ defmodule ProtonStream.Herald do
     :ok
   end
 
-  @doc "Says `{ps, :closed}` once the session is dead."
-  @spec closed(pid(), pid()) :: :ok
-  def closed(herald, to) do
-    send(herald, {:closed, to})
-    :ok
+  @doc "Has somebody told `{ps, :closed}` once the session is dead."
+  @spec closed(Run.t(), pid()) :: Run.t()
+  def closed(run, to) do
+    run = of(run)
+    send(run.herald, {:closed, to})
+    run
   end
 
   @doc """

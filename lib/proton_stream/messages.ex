@@ -96,7 +96,7 @@ defmodule ProtonStream.Messages do
   end
 
   def message({owner, :close}, run, %{owner: owner} = ps),
-    do: run |> Owner.closed(owner) |> Ending.close(:normal) |> Ending.tell(ps)
+    do: run |> Herald.closed(owner) |> Ending.close(:normal) |> Ending.tell(ps)
 
   def message({:"$proton_stream", :close, pid, witness}, run, ps)
       when is_pid(pid) and is_pid(witness) do

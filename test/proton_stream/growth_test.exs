@@ -92,13 +92,7 @@ defmodule ProtonStream.GrowthTest do
     assert peak < 16 * 1_048_576
     chunk = ProtonStream.Programs.pattern(1_048_576)
 
-    expected =
-      1..64
-      |> Enum.reduce(:crypto.hash_init(:sha256), fn _, hash ->
-        :crypto.hash_update(hash, chunk)
-      end)
-      |> :crypto.hash_final()
-      |> Base.encode16(case: :lower)
+    expected = ProtonStream.Programs.sha256(chunk, 64)
 
     assert digest == expected <> "  -\n"
   end

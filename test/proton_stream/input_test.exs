@@ -120,13 +120,7 @@ defmodule ProtonStream.InputTest do
     for _ <- 1..64, do: assert(ProtonStream.write(ps, chunk, 30_000) == :ok)
     ProtonStream.eof(ps)
 
-    digest =
-      1..64
-      |> Enum.reduce(:crypto.hash_init(:sha256), fn _, hash ->
-        :crypto.hash_update(hash, chunk)
-      end)
-      |> :crypto.hash_final()
-      |> Base.encode16(case: :lower)
+    digest = sha256(chunk, 64)
 
     assert collect(ps) == {digest <> "  -\n", "", :normal}
   end

@@ -69,6 +69,14 @@ defmodule ProtonStream.Programs do
     end
   end
 
+  @doc "What sha256sum says of a chunk that is repeated."
+  def sha256(chunk, times) do
+    1..times
+    |> Enum.reduce(:crypto.hash_init(:sha256), fn _, hash -> :crypto.hash_update(hash, chunk) end)
+    |> :crypto.hash_final()
+    |> Base.encode16(case: :lower)
+  end
+
   @doc "A file that is removed with the test."
   def temporary(name, contents, mode \\ 0o600) do
     directory =

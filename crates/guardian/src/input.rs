@@ -58,11 +58,7 @@ impl Input {
 
     /// The credit that STARTED tells.
     pub(crate) fn initial_credit(&self) -> u32 {
-        if self.pipe.is_some() {
-            STDIN_CREDIT
-        } else {
-            0
-        }
+        self.credit.available() as u32
     }
 
     /// Takes bytes for the program, straight into the pipe where it has room.

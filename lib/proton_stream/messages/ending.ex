@@ -109,11 +109,11 @@ defmodule ProtonStream.Messages.Ending do
   defp late_closes(run, %{owner: owner} = ps) do
     receive do
       {^owner, :close} ->
-        run |> Owner.closed(owner) |> late_closes(ps)
+        run |> Herald.closed(owner) |> late_closes(ps)
 
       {:"$proton_stream", :close, pid, witness} when is_pid(witness) ->
         Herald.seen(witness)
-        run = if pid == owner, do: Owner.closed(run, owner), else: run
+        run = if pid == owner, do: Herald.closed(run, owner), else: run
         late_closes(run, ps)
     after
       0 -> :ok

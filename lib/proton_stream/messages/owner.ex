@@ -11,7 +11,7 @@ defmodule ProtonStream.Messages.Owner do
 
   @doc "A run whose owner can be told."
   @spec of(Run.t(), pid()) :: Run.t()
-  def of(run, owner), do: if(node(owner) == node(), do: run, else: herald(run))
+  def of(run, owner), do: if(node(owner) == node(), do: run, else: Herald.of(run))
 
   @spec say(Run.t(), ProtonStream.t(), term()) :: :ok
   def say(_run, %{owner: owner}, message) when node(owner) == node() do
@@ -20,15 +20,4 @@ defmodule ProtonStream.Messages.Owner do
   end
 
   def say(run, %{owner: owner}, message), do: Herald.say(run.herald, owner, message)
-
-  @doc "Has somebody told, once the session is gone, that it is closed."
-  @spec closed(Run.t(), pid()) :: Run.t()
-  def closed(run, pid) do
-    run = herald(run)
-    Herald.closed(run.herald, pid)
-    run
-  end
-
-  defp herald(%Run{herald: nil} = run), do: %{run | herald: Herald.start()}
-  defp herald(run), do: run
 end
