@@ -47,6 +47,8 @@ defmodule ProtonStream.Frame do
           | :stdio
           | :process
           | :cancelled
+          | :namespace
+  @type gauge :: atom()
   @type level :: :tree | :cgroup | :pid_namespace
 
   @type to_guardian ::
@@ -57,6 +59,9 @@ defmodule ProtonStream.Frame do
           | {:signal, 1..64, :program | :tree}
           | :close
           | :sync
+          | :query
+          | {:limits, [{binary(), binary()}]}
+          | {:freeze, boolean()}
   @type from_guardian ::
           {:hello, package :: binary()}
           | {:started,
@@ -74,6 +79,9 @@ defmodule ProtonStream.Frame do
           | {:end_of_output, stream()}
           | {:exit, exit_report()}
           | {:error, code :: atom(), sentence :: binary()}
+          | {:stats, [{gauge(), non_neg_integer()}]}
+          | :done
+          | {:refused, errno :: non_neg_integer(), detail :: binary()}
   @type t :: to_guardian() | from_guardian()
 
   @steps Body.steps()
@@ -81,6 +89,7 @@ defmodule ProtonStream.Frame do
   @streams Body.streams()
   @scopes Body.scopes()
   @codes Body.codes()
+  @gauges Body.gauges()
 
   # Least and greatest length of a body by type (§1).
   @bounds %{
@@ -91,6 +100,9 @@ defmodule ProtonStream.Frame do
     0x05 => {2, 2},
     0x06 => {0, 0},
     0x07 => {0, 0},
+    0x08 => {0, 0},
+    0x09 => {1, 65_536},
+    0x0A => {1, 1},
     0x81 => {0, 65_536},
     0x82 => {0, 65_536},
     0x83 => {0, 65_536},
@@ -100,7 +112,9 @@ defmodule ProtonStream.Frame do
     0x87 => {0, 0},
     0x88 => {1, 1},
     0x89 => {0, 65_536},
-    0x8A => {0, 65_536}
+    0x8A => {0, 65_536},
+    0x8B => {0, 65_536},
+    0x8C => {0, 65_536}
   }
 
   @doc "The version of this package, as the handshake carries it."
@@ -119,6 +133,12 @@ defmodule ProtonStream.Frame do
   def encode({:signal, number, scope}), do: <<0x05, number, code(@scopes, scope)>>
   def encode(:close), do: <<0x06>>
   def encode(:sync), do: <<0x07>>
+  def encode(:query), do: <<0x08>>
+
+  def encode({:limits, limits}),
+    do: [0x09 | Fields.encode(for limit <- limits, do: {:limit, limit})]
+
+  def encode({:freeze, frozen?}), do: <<0x0A, flag(frozen?, 1)>>
   def encode({:open, package, fields}), do: [0x01, head(package) | Fields.encode(fields)]
   def encode({:hello, package}), do: [0x81 | head(package)]
 
@@ -136,6 +156,11 @@ defmodule ProtonStream.Frame do
   def encode(:stdin_gone), do: <<0x87>>
   def encode({:end_of_output, stream}), do: <<0x88, code(@streams, stream)>>
   def encode({:error, code, sentence}), do: [0x8A, code(@codes, code) | sentence]
+  def encode(:done), do: <<0x8C, 0>>
+  def encode({:refused, errno, detail}), do: [<<0x8C, 1, errno::32>> | detail]
+
+  def encode({:stats, gauges}),
+    do: [0x8B | for({gauge, value} <- gauges, do: <<code(@gauges, gauge), value::64>>)]
 
   def encode({:exit, report}) do
     {kind, code} =

@@ -51,7 +51,7 @@ defmodule ProtonStream.FrameTest do
     :rand.seed(:exsss, {1, 2, 3})
 
     for _ <- 1..20_000, from <- [:controller, :guardian] do
-      type = Enum.random(Enum.concat([0x00..0x07, 0x80..0x8B, [0xFF]]))
+      type = Enum.random(Enum.concat([0x00..0x0B, 0x80..0x8D, [0xFF]]))
       bytes = <<type, :rand.bytes(:rand.uniform(64) - 1)::binary>>
       assert {kind, _} = Frame.decode(bytes, from)
       assert kind in [:ok, :error]
@@ -101,8 +101,8 @@ defmodule ProtonStream.FrameTest do
   end
 
   defp meaning({:start_error, step, errno, detail}) do
-    steps =
-      ~w(specification exec directory user group groups cgroup fork stdio process cancelled)a
+    steps = ~w(specification exec directory user group groups cgroup fork stdio process cancelled
+         namespace)a
 
     step = 1 + Enum.find_index(steps, &(&1 == step))
     "start_error step=#{step} errno=#{errno} detail=#{quoted(detail)}"
@@ -114,7 +114,20 @@ defmodule ProtonStream.FrameTest do
   defp meaning({:credit, stream, count}), do: "credit stream=#{stream(stream)} bytes=#{count}"
   defp meaning({:stdin_credit, count}), do: "stdin_credit bytes=#{count}"
   defp meaning({:end_of_output, stream}), do: "end_of_output stream=#{stream(stream)}"
-  defp meaning(name) when name in [:eof, :close, :sync, :stdin_gone], do: to_string(name)
+
+  defp meaning(name) when name in [:eof, :close, :sync, :query, :done, :stdin_gone],
+    do: to_string(name)
+
+  defp meaning({:limits, limits}),
+    do: Enum.join(["limits" | Enum.map(limits, &field({:limit, &1}))], " ")
+
+  defp meaning({:freeze, frozen?}), do: "freeze #{if frozen?, do: 1, else: 0}"
+
+  defp meaning({:stats, gauges}),
+    do: Enum.join(["stats" | for({gauge, value} <- gauges, do: "#{gauge}=#{value}")], " ")
+
+  defp meaning({:refused, errno, detail}),
+    do: "refused errno=#{errno} detail=#{quoted(detail)}"
 
   defp meaning({:signal, number, scope}),
     do: "signal number=#{number} scope=#{if scope == :tree, do: 1, else: 0}"
@@ -152,7 +165,8 @@ defmodule ProtonStream.FrameTest do
     do: "cgroup_set=#{set |> Tuple.to_list() |> Enum.map_join(",", &quoted/1)}"
 
   defp field({:rlimit, {name, soft, hard}}), do: "rlimit=#{quoted(name)},#{soft},#{hard}"
-  defp field({:no_new_privs, true}), do: "no_new_privs"
+  defp field({:limit, {name, value}}), do: "limit=#{quoted(name)},#{quoted(value)}"
+  defp field({flag, true}), do: "#{flag}"
   defp field({name, value}) when is_binary(value), do: "#{name}=#{quoted(value)}"
   defp field({name, value}), do: "#{name}=#{value}"
 

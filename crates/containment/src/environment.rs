@@ -7,7 +7,7 @@
 use std::ffi::CString;
 
 use crate::specification::Specification;
-use crate::StartError;
+use crate::Error;
 
 /// Where a program is looked for when its environment has no `PATH`, as `confstr(_CS_PATH)` has
 /// it with the administrator's own programs first.
@@ -21,9 +21,9 @@ pub(crate) struct Account {
 }
 
 /// A string for the kernel, which would cut it at a NUL.
-pub(crate) fn terminated(bytes: &[u8], what: &str) -> Result<CString, StartError> {
+pub(crate) fn terminated(bytes: &[u8], what: &str) -> Result<CString, Error> {
     CString::new(bytes).map_err(|error| {
-        StartError::specification(format!(
+        Error::specification(format!(
             "{what} has a NUL byte at {}: {}",
             error.nul_position(),
             shown(bytes)
@@ -46,11 +46,11 @@ pub(crate) fn key(entry: &[u8]) -> &[u8] {
 pub(crate) fn environment(
     spec: &Specification,
     account: Option<&Account>,
-) -> Result<Vec<CString>, StartError> {
+) -> Result<Vec<CString>, Error> {
     for entry in &spec.set {
         if key(entry).is_empty() || !entry.contains(&b'=') {
             // The value is left out: it may be a secret.
-            return Err(StartError::specification(format!(
+            return Err(Error::specification(format!(
                 "an environment variable to be set has no key or no value: {}",
                 shown(key(entry))
             )));
@@ -58,7 +58,7 @@ pub(crate) fn environment(
     }
     for name in &spec.unset {
         if name.is_empty() || name.contains(&b'=') {
-            return Err(StartError::specification(format!(
+            return Err(Error::specification(format!(
                 "an environment variable to be unset needs a key without \"=\": {}",
                 shown(key(name))
             )));
@@ -88,7 +88,7 @@ pub(crate) fn environment(
     kept.chain(&later)
         .map(|entry| {
             CString::new(entry.as_slice()).map_err(|_| {
-                StartError::specification(format!(
+                Error::specification(format!(
                     "an environment variable has a NUL byte: {}",
                     shown(key(entry))
                 ))
@@ -98,7 +98,7 @@ pub(crate) fn environment(
 }
 
 /// `argv`.
-pub(crate) fn arguments(spec: &Specification) -> Result<Vec<CString>, StartError> {
+pub(crate) fn arguments(spec: &Specification) -> Result<Vec<CString>, Error> {
     let first = spec.arg0.as_ref().unwrap_or(&spec.program);
     std::iter::once(terminated(first, "argv[0]"))
         .chain(spec.arguments.iter().map(|argument| terminated(argument, "an argument")))
@@ -107,12 +107,9 @@ pub(crate) fn arguments(spec: &Specification) -> Result<Vec<CString>, StartError
 
 /// The paths to try, in order: the program itself when it has a `/`, else one for each element of
 /// the `PATH` in `environment`, of which an empty one is the current directory.
-pub(crate) fn candidates(
-    program: &[u8],
-    environment: &[CString],
-) -> Result<Vec<CString>, StartError> {
+pub(crate) fn candidates(program: &[u8], environment: &[CString]) -> Result<Vec<CString>, Error> {
     if program.is_empty() {
-        return Err(StartError::specification("the program's name is empty"));
+        return Err(Error::specification("the program's name is empty"));
     }
     if program.contains(&b'/') {
         return Ok(vec![terminated(program, "the program")?]);

@@ -1,12 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! Why a program was not started.
+//! Why something was not done: a start, a limit, a freeze.
 
 use std::fmt;
 use std::io;
 
-/// What was being done when a start failed.
+/// What was being done when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
@@ -30,6 +30,8 @@ pub enum Step {
     Stdio,
     /// Setting an attribute of the process.
     Process,
+    /// Making the namespaces that the program is to have.
+    Namespace,
 }
 
 impl Step {
@@ -45,13 +47,14 @@ impl Step {
             Step::Fork => "no process can be made",
             Step::Stdio => "the standard streams can't be prepared",
             Step::Process => "an attribute of the process can't be set",
+            Step::Namespace => "the namespace can't be made",
         }
     }
 }
 
-/// Why a program was not started. Nothing of it runs.
+/// Why a program was not started, of which then nothing runs, or why its group was not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartError {
+pub struct Error {
     /// What was being done.
     pub step: Step,
     /// The kernel's reason; 0 where it gave none, which means: for [`Step::User`],
@@ -63,7 +66,7 @@ pub struct StartError {
     pub detail: Vec<u8>,
 }
 
-impl StartError {
+impl Error {
     pub(crate) fn new(step: Step, errno: i32, detail: impl Into<Vec<u8>>) -> Self {
         Self { step, errno, detail: detail.into() }
     }
@@ -73,7 +76,7 @@ impl StartError {
     }
 }
 
-impl fmt::Display for StartError {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.step.phrase())?;
         if !self.detail.is_empty() {
@@ -91,4 +94,4 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for Error {}

@@ -17,6 +17,7 @@ compile_error!("proton-stream-containment runs on Linux only (5.4 or newer): it 
 pub mod cgroup;
 mod environment;
 mod error;
+mod namespace;
 pub mod pipe;
 mod procfs;
 mod program;
@@ -30,7 +31,7 @@ mod sys;
 mod tree;
 mod users;
 
-pub use error::{StartError, Step};
+pub use error::{Error, Step};
 pub use program::{Ended, Level, Pipes, Program, Reaped, Released, Status};
 pub use signals::{become_guardian, Received, Signals};
 pub use specification::{Rlimit, Specification, Stdio};

@@ -4,11 +4,12 @@
 //! A program that was started, and everything that descends from it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::namespace::Init;
 use crate::tree::{hold, Tree};
-use crate::{cgroup, sys};
+use crate::{cgroup, sys, Error, Step};
 
 /// Our ends of the program's pipes: non-blocking and close-on-exec. The program's own ends are
 /// blocking.
@@ -30,6 +31,8 @@ pub enum Level {
     Tree,
     /// The process tree and a control group.
     Cgroup,
+    /// A PID namespace, and a control group if one was asked for.
+    PidNamespace,
 }
 
 /// How the program ended.
@@ -87,9 +90,12 @@ pub enum Released {
 /// [`Program::release`] until it is done.
 #[derive(Debug)]
 pub struct Program {
+    /// 0 where it is in a namespace and was not met.
     pid: u32,
     /// `None` without pidfds; then the number is used, which is the program's until it is reaped.
     held: Option<OwnedFd>,
+    /// The first process of its namespace, whose child it is then.
+    init: Option<Init>,
     ended: Option<Ended>,
     pipes: Pipes,
     tree: Tree,
@@ -97,18 +103,41 @@ pub struct Program {
 }
 
 impl Program {
-    pub(crate) fn new(pid: u32, pipes: Pipes, run: Option<cgroup::Run>) -> Self {
-        Self { pid, held: hold(pid).ok().flatten(), ended: None, pipes, tree: Tree::new(), run }
+    /// `pid` is our child: the program, or the first process of its namespace.
+    pub(crate) fn new(
+        pid: u32,
+        mut init: Option<Init>,
+        pipes: Pipes,
+        run: Option<cgroup::Run>,
+    ) -> Self {
+        let (pid, held) = match &mut init {
+            Some(init) => {
+                init.was_born(pid);
+                (0, None)
+            }
+            None => (pid, hold(pid).ok().flatten()),
+        };
+        Self { pid, held, init, ended: None, pipes, tree: Tree::new(), run }
     }
 
-    /// The pid that it has or had.
-    pub(crate) fn first_pid(&self) -> u32 {
-        self.pid
+    /// Learns who it is, where somebody else has started it. Never blocks.
+    pub(crate) fn meet(&mut self) {
+        if let (0, Some(init)) = (self.pid, &self.init) {
+            if let Some((pid, held)) = init.introduced() {
+                (self.pid, self.held) = (pid, Some(held));
+            }
+        }
     }
 
     /// The program's pid; `None` once it was reaped.
     pub fn pid(&self) -> Option<u32> {
-        self.ended.is_none().then_some(self.pid)
+        (self.ended.is_none() && self.pid != 0).then_some(self.pid)
+    }
+
+    /// Readable when the program has ended whose death is no SIGCHLD, because somebody else has
+    /// collected it: then [`Program::reap`] tells. `None` where there is no such thing.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.init.as_ref().and_then(Init::descriptor)
     }
 
     /// Our ends of its pipes; the second time there are none.
@@ -118,9 +147,10 @@ impl Program {
 
     /// What holds its descendants.
     pub fn level(&self) -> Level {
-        match self.run {
-            Some(_) => Level::Cgroup,
-            None => Level::Tree,
+        match (&self.init, &self.run) {
+            (Some(_), _) => Level::PidNamespace,
+            (None, Some(_)) => Level::Cgroup,
+            (None, None) => Level::Tree,
         }
     }
 
@@ -136,12 +166,14 @@ impl Program {
         if !(1..=64).contains(&number) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if self.ended.is_some() {
+        if self.pid().is_none() {
             return Ok(false);
         }
-        let sent = match &self.held {
-            Some(held) => sys::send_signal(held.as_fd(), number),
-            None => sys::kill_direct_child(self.pid, number),
+        let sent = match (&self.held, &self.init) {
+            (Some(held), _) => sys::send_signal(held.as_fd(), number),
+            // Its number is only kept from others while it is our own child.
+            (None, Some(_)) => return Ok(false),
+            (None, None) => sys::kill_direct_child(self.pid, number),
         };
         match sent {
             Ok(()) => Ok(true),
@@ -161,8 +193,10 @@ impl Program {
             // vain before it is refused.
             self.run.iter().for_each(cgroup::Run::is_about_to_end);
         }
-        let mut reached = self.tree.signal(number);
-        if self.tree.is_blind() && self.ended.is_none() {
+        // It has no use for signals, and is the last to go.
+        let spared = self.init.as_ref().map(Init::pid);
+        let mut reached = self.tree.signal(number, spared);
+        if self.tree.is_blind() && self.ended.is_none() && self.init.is_none() {
             // The group's number is the program's pid, which is taken until it is reaped.
             let _ = sys::kill_own_group(self.pid, number);
             let _ = self.signal(number);
@@ -178,20 +212,37 @@ impl Program {
         if let Some(run) = &self.run {
             run.press();
         }
+        // With its first process a namespace ends at once; only that one could tell of the program,
+        // so it is killed when it has.
+        if self.init.is_some() && self.pid().is_some() {
+            // What can't be signalled is among the survivors.
+            let _ = self.signal(libc::SIGKILL);
+        } else if let Some(init) = &self.init {
+            init.kill();
+        }
         self.signal_tree(libc::SIGKILL);
     }
 
     /// Collects the dead, the program among them when it is one. Never blocks.
     #[doc(alias = "wait4")]
     pub fn reap(&mut self) -> Reaped {
-        let mut deaths = 0;
+        let mut deaths = usize::from(self.hear_of_the_end());
         let childless = loop {
             match sys::wait_any() {
                 Ok(Some(death)) => {
                     deaths += 1;
-                    if death.pid == self.pid && self.ended.is_none() {
-                        self.ended = Some(Ended::of(&death));
-                        self.run.iter().for_each(cgroup::Run::is_about_to_end);
+                    match &mut self.init {
+                        Some(init) if init.pid() == death.pid => {
+                            init.was_collected();
+                            self.hear_of_the_end();
+                            // Had it known, it would have told: the kernel has killed all of them.
+                            if self.pid().is_some() {
+                                self.has_ended(&sys::Death { status: Err((9, false)), ..death });
+                            }
+                        }
+                        Some(_) => {}
+                        None if death.pid == self.pid => self.has_ended(&death),
+                        None => {}
                     }
                 }
                 Ok(None) => break false,
@@ -201,6 +252,20 @@ impl Program {
         Reaped {
             deaths,
             alone: childless && !self.run.as_ref().is_some_and(cgroup::Run::is_populated),
+        }
+    }
+
+    /// Listens to who has collected the program, if that was somebody else; whether it has told.
+    fn hear_of_the_end(&mut self) -> bool {
+        let death = self.init.as_mut().and_then(|init| init.end_of(self.pid));
+        death.iter().for_each(|death| self.has_ended(death));
+        death.is_some()
+    }
+
+    fn has_ended(&mut self, death: &sys::Death) {
+        if self.ended.is_none() {
+            self.ended = Some(Ended::of(death));
+            self.run.iter().for_each(cgroup::Run::is_about_to_end);
         }
     }
 
@@ -217,6 +282,10 @@ impl Program {
                 alive.push(found.pid);
             }
         });
+        // It lives as long as somebody else does.
+        if let Some(init) = self.init.as_ref().filter(|_| alive.len() > 1) {
+            alive.retain(|pid| *pid != init.pid());
+        }
         alive.sort_unstable();
         alive.dedup();
         alive
@@ -235,9 +304,36 @@ impl Program {
         }
     }
 
+    /// What the run's cgroup counts; `None` without one.
+    pub fn stats(&self) -> Option<cgroup::Stats> {
+        self.run.as_ref().map(cgroup::Run::stats)
+    }
+
+    fn group(&self) -> Result<&cgroup::Run, Error> {
+        self.run.as_ref().ok_or_else(|| {
+            Error::new(Step::Cgroup, libc::EOPNOTSUPP, "the program runs in no cgroup of its own")
+        })
+    }
+
+    /// Changes limits of the run's cgroup, in order; those before one that fails hold.
+    pub fn update_limits(&self, limits: &[cgroup::Limit]) -> Result<(), Error> {
+        self.group()?.update(limits)
+    }
+
+    /// Begins to stop every process of the run's cgroup, or lets them go on. They are stopped when
+    /// [`Program::is_frozen`] says so.
+    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
+        self.group()?.freeze(frozen)
+    }
+
+    /// Whether every process of the run's cgroup is stopped.
+    pub fn is_frozen(&self) -> bool {
+        self.run.as_ref().is_some_and(cgroup::Run::is_frozen)
+    }
+
     /// Whether the kernel's OOM killer struck in the run's cgroup; asked before the release.
     pub fn oom_killed(&self) -> bool {
-        self.run.as_ref().is_some_and(cgroup::Run::oom_killed)
+        self.run.as_ref().is_some_and(|run| run.ooms() > 0)
     }
 }
 

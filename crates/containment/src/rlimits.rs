@@ -5,7 +5,7 @@
 
 use crate::specification::Rlimit;
 use crate::sys::Limit;
-use crate::{StartError, Step};
+use crate::{Error, Step};
 
 /// Not every C library has the numbers in the same type.
 const RESOURCES: [(&str, u32); 16] = [
@@ -28,7 +28,7 @@ const RESOURCES: [(&str, u32); 16] = [
 ];
 
 /// The limits as the kernel numbers them.
-pub(crate) fn resolve(limits: &[Rlimit]) -> Result<Vec<Limit>, StartError> {
+pub(crate) fn resolve(limits: &[Rlimit]) -> Result<Vec<Limit>, Error> {
     limits
         .iter()
         .map(|limit| {
@@ -36,9 +36,8 @@ pub(crate) fn resolve(limits: &[Rlimit]) -> Result<Vec<Limit>, StartError> {
                 .iter()
                 .find(|(name, _)| name.as_bytes() == limit.name)
                 .map(|(_, resource)| *resource);
-            let resource = resource.ok_or_else(|| {
-                StartError::new(Step::Process, libc::EINVAL, attribute(&limit.name))
-            })?;
+            let resource = resource
+                .ok_or_else(|| Error::new(Step::Process, libc::EINVAL, attribute(&limit.name)))?;
             Ok(Limit { resource, soft: limit.soft, hard: limit.hard })
         })
         .collect()

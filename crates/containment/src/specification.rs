@@ -46,6 +46,9 @@ pub struct Specification {
     /// Whether the program and its descendants are kept from gaining privileges by exec.
     #[doc(alias = "PR_SET_NO_NEW_PRIVS")]
     pub no_new_privs: bool,
+    /// Whether the program runs in a PID namespace of its own, which the kernel kills as a whole.
+    #[doc(alias = "CLONE_NEWPID")]
+    pub pid_namespace: bool,
 }
 
 /// Where one of the program's first three descriptors leads.

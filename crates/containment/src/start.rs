@@ -13,7 +13,7 @@ use crate::procfs::{decimal, Procfs};
 use crate::specification::Specification;
 use crate::sys::{self, Failure, Plan, Point, Strings};
 use crate::users::{self, Credentials, Sources};
-use crate::{cgroup, environment, rlimits, stdio, Program, StartError, Step};
+use crate::{cgroup, environment, namespace, rlimits, stdio, Error, Program, Step};
 
 /// Starts a program. Everything that may allocate, open or look up is done here, then the fork;
 /// the exec happens meanwhile, and [`Starting`] tells what came of it.
@@ -22,10 +22,7 @@ use crate::{cgroup, environment, rlimits, stdio, Program, StartError, Step};
 /// (then the error is ECANCELED): for `getent`, where a user or group is not in the local files,
 /// two seconds at most; and for another run that is about to end in the same cgroup path, or what
 /// crashed ones left, at most [`wait`](cgroup::Request::wait).
-pub fn start(
-    spec: &Specification,
-    give_up: Option<BorrowedFd<'_>>,
-) -> Result<Starting, StartError> {
+pub fn start(spec: &Specification, give_up: Option<BorrowedFd<'_>>) -> Result<Starting, Error> {
     check(spec)?;
     let credentials = users::resolve(spec, &Sources::default(), give_up)?;
     let environment = environment::environment(spec, credentials.account.as_ref())?;
@@ -35,6 +32,9 @@ pub fn start(
     let directory =
         directory.map(|path| environment::terminated(path, "the directory")).transpose()?;
     let limits = rlimits::resolve(&spec.rlimits)?;
+    // Before a group is made, which would have to be removed again.
+    let namespace = spec.pid_namespace.then(|| namespace::prepare(spec)).transpose()?;
+    let (namespace, init) = namespace.unzip();
     let (ends, pipes) = stdio::prepare(&spec.stdio)?;
     let pipe = || stdio::pipe().map_err(|error| failed(Step::Fork, &error));
     let (gate, gate_keeper) = pipe()?;
@@ -59,6 +59,7 @@ pub fn start(
         uid: credentials.uid,
         directory,
         no_new_privs: spec.no_new_privs,
+        namespace,
         close_on_exec: (!sys::close_range_works()).then(open_descriptors),
         gate,
         gate_keeper,
@@ -70,7 +71,10 @@ pub fn start(
             if let Some(run) = &mut run {
                 run.abandon();
             }
-            return Err(failed(Step::Fork, &error));
+            return Err(match &plan.namespace {
+                Some(namespace) => namespace::refused(namespace, &error),
+                None => failed(Step::Fork, &error),
+            });
         }
     };
     let names = Names {
@@ -86,12 +90,12 @@ pub fn start(
         names,
         known: None,
         _gate_keeper: plan.gate_keeper,
-        program: Program::new(pid, pipes, run),
+        program: Program::new(pid, init, pipes, run),
     })
 }
 
-fn failed(step: Step, error: &io::Error) -> StartError {
-    StartError::new(step, error.raw_os_error().unwrap_or(libc::EIO), b"".as_slice())
+fn failed(step: Step, error: &io::Error) -> Error {
+    Error::new(step, error.raw_os_error().unwrap_or(libc::EIO), b"".as_slice())
 }
 
 /// Numbers of at most 11 bytes have no NUL.
@@ -101,8 +105,8 @@ fn number(value: i32) -> CString {
 
 /// What no kernel call would refuse as it should: a umask is silently masked, a nice value
 /// silently clamped.
-fn check(spec: &Specification) -> Result<(), StartError> {
-    let refuse = |what: &str| Err(StartError::specification(what));
+fn check(spec: &Specification) -> Result<(), Error> {
+    let refuse = |what: &str| Err(Error::specification(what));
     if spec.umask.is_some_and(|mask| mask > 0o777) {
         return refuse("the umask is not between 0 and 0777");
     }
@@ -162,7 +166,7 @@ struct Names {
 }
 
 impl Names {
-    fn explain(&self, failure: Failure) -> StartError {
+    fn explain(&self, failure: Failure) -> Error {
         let at =
             |list: &[Vec<u8>]| list.get(usize::from(failure.index)).cloned().unwrap_or_default();
         let attribute = |name: &str| (Step::Process, name.as_bytes().to_vec());
@@ -186,8 +190,19 @@ impl Names {
             Point::NoNewPrivs => attribute("no_new_privs"),
             Point::DeathSignal => attribute("parent death signal"),
             Point::Mask => attribute("signal mask"),
+            Point::UserNamespace => {
+                let file = ["setgroups", "uid_map", "gid_map"].get(usize::from(failure.index));
+                let file = file.copied().unwrap_or_default();
+                (Step::Namespace, format!("user namespace: {file}").into_bytes())
+            }
+            Point::Mount => {
+                let what = ["mounts", "/proc"].get(usize::from(failure.index));
+                (Step::Namespace, what.copied().unwrap_or_default().into())
+            }
+            Point::Introduction => (Step::Namespace, b"pidfd".to_vec()),
+            Point::Fork => (Step::Fork, Vec::new()),
         };
-        StartError::new(step, failure.errno, detail)
+        Error::new(step, failure.errno, detail)
     }
 }
 
@@ -201,26 +216,27 @@ impl Names {
 pub struct Starting {
     report: OwnedFd,
     names: Names,
-    known: Option<Result<(), StartError>>,
+    known: Option<Result<(), Error>>,
     /// Closed by this process's death, however it comes: the child's sign to leave.
     _gate_keeper: OwnedFd,
     program: Program,
 }
 
 impl Starting {
-    /// The pid that the program has, or would have had.
-    pub fn pid(&self) -> u32 {
-        self.program.first_pid()
+    /// The pid that the program has, or would have had; `None` while that is not known.
+    pub fn pid(&self) -> Option<u32> {
+        self.program.pid()
     }
 
     /// Whether the exec took place; `None` while that is not known. Never blocks.
-    pub fn outcome(&mut self) -> Option<Result<(), StartError>> {
+    pub fn outcome(&mut self) -> Option<Result<(), Error>> {
         if self.known.is_none() {
+            self.program.meet();
             let mut bytes = [0_u8; Failure::SIZE];
             self.known = match rustix::io::read(&self.report, &mut bytes) {
                 Ok(0) => Some(self.end_of_report()),
                 Ok(_) => Some(Err(Failure::decode(bytes).map_or_else(
-                    || StartError::new(Step::Fork, libc::EIO, b"".as_slice()),
+                    || Error::new(Step::Fork, libc::EIO, b"".as_slice()),
                     |failure| self.names.explain(failure),
                 ))),
                 Err(_) => None,
@@ -231,12 +247,12 @@ impl Starting {
 
     /// The end of the report is a successful exec, or a death before it (an OOM kill in a cgroup
     /// that is too small for the child, a signal): the kernel's flag tells which.
-    fn end_of_report(&self) -> Result<(), StartError> {
-        let stat = Procfs::open(c"/proc").ok().and_then(|procfs| procfs.stat(self.pid()));
+    fn end_of_report(&self) -> Result<(), Error> {
+        let died = || Err(Error::new(Step::Exec, libc::EINTR, self.names.program.as_slice()));
+        let Some(pid) = self.pid() else { return died() };
+        let stat = Procfs::open(c"/proc").ok().and_then(|procfs| procfs.stat(pid));
         match stat {
-            Some(stat) if stat.never_executed() => {
-                Err(StartError::new(Step::Exec, libc::EINTR, self.names.program.as_slice()))
-            }
+            Some(stat) if stat.never_executed() => died(),
             _ => Ok(()),
         }
     }

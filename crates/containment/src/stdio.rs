@@ -12,7 +12,7 @@ use rustix::pipe::{pipe_with, PipeFlags};
 
 use crate::specification::Stdio;
 use crate::sys::End;
-use crate::{Pipes, StartError, Step};
+use crate::{Error, Pipes, Step};
 
 /// How the three are called in errors.
 pub(crate) const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
@@ -58,16 +58,16 @@ fn prepare_one(index: usize, wanted: Stdio) -> io::Result<(End, Option<OwnedFd>)
 }
 
 /// The program's three ends, and ours.
-pub(crate) fn prepare(wanted: &[Stdio; 3]) -> Result<([End; 3], Pipes), StartError> {
+pub(crate) fn prepare(wanted: &[Stdio; 3]) -> Result<([End; 3], Pipes), Error> {
     let [stdin, stdout, _] = wanted;
     if [stdin, stdout].contains(&&Stdio::SameAsStdout) {
-        return Err(StartError::specification("only stderr can be the same as stdout"));
+        return Err(Error::specification("only stderr can be the same as stdout"));
     }
     let prepare = |index: usize| {
         let wanted = wanted.get(index).copied().unwrap_or_default();
         prepare_one(index, wanted).map_err(|error| {
             let name = NAMES.get(index).copied().unwrap_or_default();
-            StartError::new(Step::Stdio, error.raw_os_error().unwrap_or(0), name)
+            Error::new(Step::Stdio, error.raw_os_error().unwrap_or(0), name)
         })
     };
     let (theirs_0, stdin) = prepare(0)?;

@@ -200,19 +200,23 @@ impl Tree {
         }
     }
 
-    /// Signals every descendant once, and tells which numbers they had.
+    /// Signals every descendant but the child that is `spared` once, and tells which numbers they
+    /// had.
     ///
     /// SIGKILL takes one round: who was missed gets it in the next, and nobody minds a second one.
     /// Other signals are sent once to each. A parent that dies of it on the spot is gone before its
     /// children are listed, and they are this process's by then: so walks are repeated until one
     /// finds nobody new, though not for ever, because a tree may grow meanwhile.
-    pub(crate) fn signal(&self, signal: i32) -> HashSet<u32> {
+    pub(crate) fn signal(&self, signal: i32, spared: Option<u32>) -> HashSet<u32> {
         let mut reached = HashSet::new();
         let walks = if signal == libc::SIGKILL { 1 } else { MOST_WALKS };
         for _ in 0..walks {
             let mut is_news = false;
             self.walk(&mut |found| {
                 let start = found.stat.map(|stat| stat.start);
+                if found.is_child && Some(found.pid) == spared {
+                    return;
+                }
                 if reached.insert((found.pid, start)) {
                     found.signal(signal);
                     is_news = true;

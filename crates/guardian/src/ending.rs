@@ -45,6 +45,8 @@ impl Ending {
         if delay.is_zero() {
             return Self::kill(program, now);
         }
+        // Who is frozen hears nothing. Where there is no group, or no freezer, nobody is.
+        let _ = program.freeze(false);
         program.signal_tree(first);
         program.signal_tree(SIGCONT);
         Ending { stage: Stage::Asked(now + delay) }

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod ending;
+mod group;
 mod inbox;
 mod input;
 mod outbox;

@@ -35,10 +35,13 @@ pub(crate) struct Outbox<'t> {
     /// What follows it and is not in memory.
     payload: Payload,
     /// All other frames, in order. Bounded: each is sent once at most, but for
-    /// STDIN_CREDIT, which is gathered in `stdin_credit` while this is not empty.
+    /// STDIN_CREDIT, which is gathered in `stdin_credit` while this is not empty,
+    /// and answers, of which there is one at a time.
     control: Vec<u8>,
     control_begin: usize,
     stdin_credit: u32,
+    /// Where in `control` the answer to a request ends.
+    answer_end: usize,
     state: State,
 }
 
@@ -85,6 +88,7 @@ impl<'t> Outbox<'t> {
             control: Vec::new(),
             control_begin: 0,
             stdin_credit: 0,
+            answer_end: 0,
             state: State::Open,
         }
     }
@@ -118,6 +122,17 @@ impl<'t> Outbox<'t> {
             self.say_stdin_credit();
             frame.encode(&mut self.control);
         }
+    }
+
+    /// Appends the answer to a request, of which there is one at a time.
+    pub(crate) fn answer(&mut self, frame: &FromGuardian<'_>) {
+        self.say(frame);
+        self.answer_end = self.control.len();
+    }
+
+    /// Whether the controller can't have read the last answer yet.
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        self.control_begin < self.answer_end
     }
 
     /// Gives stdin credit back, in one frame with what is waiting to be given back.
@@ -160,7 +175,7 @@ impl<'t> Outbox<'t> {
             }
         }
         self.control.clear();
-        self.control_begin = 0;
+        (self.control_begin, self.answer_end) = (0, 0);
     }
 
     fn write_some(&mut self, source: Source) -> Option<usize> {
@@ -190,7 +205,7 @@ impl<'t> Outbox<'t> {
         (self.frame_begin, self.frame_end) = (0, 0);
         self.payload = Payload::None;
         self.control = Vec::new();
-        self.control_begin = 0;
+        (self.control_begin, self.answer_end) = (0, 0);
         self.stdin_credit = 0;
     }
 

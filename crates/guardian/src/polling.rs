@@ -16,6 +16,7 @@ pub(crate) enum Token {
     Controller,
     Outbox,
     Starting,
+    Program,
     Stdin,
     Stdout,
     Stderr,
@@ -24,7 +25,7 @@ pub(crate) enum Token {
 impl Token {
     pub(crate) const OUTPUTS: [Token; 2] = [Token::Stdout, Token::Stderr];
 
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 }
 
 /// Descriptors to wait for. An array: nothing is allocated for a turn of the loop.

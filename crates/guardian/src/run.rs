@@ -5,10 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use proton_stream_containment::{Program, Released, StartError};
+use proton_stream_containment::cgroup::Limit;
+use proton_stream_containment::{Error, Program, Released};
 use proton_stream_protocol::{Cause, Stream};
+use rustix::event::PollFlags;
 
 use crate::ending::{Ending, SIGTERM};
+use crate::group::{self, Answer, Freezing};
 use crate::input::Input;
 use crate::outbox::Outbox;
 use crate::output::Output;
@@ -27,7 +30,7 @@ pub(crate) enum Verdict {
     /// EXIT.
     Exit,
     /// START_ERROR, of which nothing may stay behind either.
-    Refused(StartError),
+    Refused(Error),
     /// START_ERROR `cancelled`.
     Cancelled,
     /// None: the controller is gone, or ERROR was the last.
@@ -51,6 +54,7 @@ pub(crate) struct Run {
     over: bool,
     /// Asked before the cgroup goes.
     oom_killed: bool,
+    freezing: Option<Freezing>,
     cgroup: Cgroup,
 }
 
@@ -84,6 +88,7 @@ impl Run {
             alone: false,
             over: false,
             oom_killed: false,
+            freezing: None,
             cgroup: Cgroup::Held,
         }
     }
@@ -119,8 +124,32 @@ impl Run {
         }
     }
 
+    /// Whether the answer to a request is still to come.
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        self.freezing.is_some()
+    }
+
+    pub(crate) fn stats(&self) -> Answer {
+        group::stats(&self.program)
+    }
+
+    pub(crate) fn update_limits(&self, limits: &[Limit]) -> Answer {
+        group::update_limits(&self.program, limits)
+    }
+
+    pub(crate) fn freeze(&mut self, frozen: bool, now: Instant) -> Answer {
+        // What is about to end goes on to its end.
+        let frozen = frozen && self.ending.is_none();
+        let (answer, freezing) = Freezing::begin(&self.program, frozen, now);
+        self.freezing = freezing;
+        answer
+    }
+
     /// What to poll for.
     pub(crate) fn interest<'a>(&'a self, set: &mut PollSet<'a>) {
+        if let Some(end) = self.program.descriptor() {
+            set.add(Token::Program, end, PollFlags::IN);
+        }
         if let Some((pipe, events)) = self.input.interest() {
             set.add(Token::Stdin, pipe, events);
         }
@@ -181,6 +210,14 @@ impl Run {
     pub(crate) fn advance(&mut self, outbox: &mut Outbox<'_>, died: bool, now: Instant) {
         if died || self.timer(outbox).is_some_and(|deadline| now >= deadline) {
             self.look_after_the_tree(outbox, now);
+        }
+        if let Some(freezing) = &mut self.freezing {
+            let is_over = self.ending.is_some() || self.over;
+            let answer = freezing.look(&self.program, is_over, now);
+            if !matches!(answer, Answer::Later) {
+                answer.say(outbox);
+                self.freezing = None;
+            }
         }
         self.drain(outbox, now);
         for output in &mut self.outputs {
@@ -284,6 +321,7 @@ impl Run {
         let settled = self.outputs.iter().all(|output| output.is_settled(outbox));
         let drain = self.drain_until.filter(|_| settled);
         let [stdout, stderr] = self.outputs.each_ref().map(Output::idle_until);
-        [ending, drain, cgroup, stdout, stderr].into_iter().flatten().min()
+        let freezing = self.freezing.as_ref().map(Freezing::deadline);
+        [ending, drain, cgroup, stdout, stderr, freezing].into_iter().flatten().min()
     }
 }

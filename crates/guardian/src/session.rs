@@ -13,6 +13,7 @@ use rustix::event::PollFlags;
 use rustix::io::{read, Errno};
 
 use crate::ending::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use crate::group::Answer;
 use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
 use crate::polling::{Found, PollSet, Token};
@@ -126,7 +127,8 @@ impl Session<'_> {
 
     fn turn(&mut self, found: &Found, buffer: &mut [u8]) {
         let now = Instant::now();
-        let mut died = found.any(Token::Signals) && self.hear_signals(now);
+        let mut died = found.any(Token::Program);
+        died |= found.any(Token::Signals) && self.hear_signals(now);
         if found.any(Token::Controller) {
             self.hear_controller(buffer, now);
         }
@@ -235,6 +237,16 @@ impl Session<'_> {
             (ToGuardian::Eof, Phase::Running(run)) => run.input.finish(),
             (ToGuardian::Eof, Phase::Starting(pending)) => pending.eof = true,
             (ToGuardian::Signal { number, tree }, Phase::Running(run)) => run.signal(number, tree),
+            (ToGuardian::Query, phase) => {
+                ask(phase, &mut self.outbox, |run| run.stats())?;
+            }
+            (ToGuardian::Limits(limits), phase) => {
+                let limits: Vec<_> = limits.into_iter().map(specification::limit).collect();
+                ask(phase, &mut self.outbox, |run| run.update_limits(&limits))?;
+            }
+            (ToGuardian::Freeze(frozen), phase) => {
+                ask(phase, &mut self.outbox, |run| run.freeze(frozen, now))?;
+            }
             (ToGuardian::Close, _) => self.end(Cause::Close, now),
             (_, Phase::Starting(_) | Phase::Running(_) | Phase::Over) => {}
         }
@@ -340,5 +352,25 @@ impl Session<'_> {
         if self.hearing == Hearing::Frames {
             self.hearing = Hearing::Goodbye;
         }
+    }
+}
+
+/// Asks the run something, unless it has yet to answer the question before.
+fn ask(
+    phase: &mut Phase,
+    outbox: &mut Outbox<'_>,
+    question: impl FnOnce(&mut Run) -> Answer,
+) -> Result<(), Malformed> {
+    match phase {
+        Phase::Running(run) if run.owes_an_answer() || outbox.owes_an_answer() => {
+            Err(Malformed::Order("a request before the answer to the last one"))
+        }
+        Phase::Running(run) => {
+            question(run).say(outbox);
+            Ok(())
+        }
+        Phase::Starting(_) => Err(Malformed::Order("a request before STARTED")),
+        // EXIT was the answer.
+        Phase::Idle | Phase::Over => Ok(()),
     }
 }

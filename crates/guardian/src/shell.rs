@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lexopt::prelude::*;
 use proton_stream_containment::{
-    become_guardian, cgroup, start, Program, Released, Signals, Specification, StartError, Status,
+    become_guardian, cgroup, start, Error, Program, Released, Signals, Specification, Status,
     Stdio, Step,
 };
 use rustix::event::PollFlags;
@@ -211,7 +211,7 @@ fn run(command: &Command) -> std::io::Result<u8> {
     })
 }
 
-fn refused(error: &StartError) -> u8 {
+fn refused(error: &Error) -> u8 {
     complain(&error.to_string());
     match error.step {
         Step::Exec if error.errno == rustix::io::Errno::NOENT.raw_os_error() => NOT_FOUND,
@@ -255,7 +255,11 @@ impl Contained {
                 }
             }
             let deadline = self.ending.as_ref().and_then(Ending::deadline);
-            PollSet::new(signals.as_fd()).poll(deadline)?;
+            let mut set = PollSet::new(signals.as_fd());
+            if let Some(end) = self.program.descriptor() {
+                set.add(Token::Program, end, PollFlags::IN);
+            }
+            set.poll(deadline)?;
             while let Some(received) = signals.next() {
                 self.pass_on(received.signal);
             }

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use proton_stream_containment::{cgroup, Rlimit, Specification, StartError, Stdio, Step};
-use proton_stream_protocol::{Credit, Field, Open, Stdio as WireStdio};
+use proton_stream_containment::{cgroup, Error, Rlimit, Specification, Stdio, Step};
+use proton_stream_protocol::{Credit, Field, Limit, Open, Stdio as WireStdio};
 
 /// What the session goes by.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ impl Default for Terms {
 
 /// # Errors
 /// For what the protocol allows and this guardian can't do.
-pub(crate) fn read(open: &Open<'_>) -> Result<(Specification, Terms), StartError> {
+pub(crate) fn read(open: &Open<'_>) -> Result<(Specification, Terms), Error> {
     let mut specification = Specification::default();
     let mut terms = Terms::default();
     for field in &open.fields {
@@ -85,6 +85,8 @@ pub(crate) fn read(open: &Open<'_>) -> Result<(Specification, Terms), StartError
             }),
             Field::OomScoreAdj(score) => specification.oom_score_adj = Some(score),
             Field::NoNewPrivs => specification.no_new_privs = true,
+            Field::Limit(limit) => specification.cgroup.limits.push(self::limit(limit)),
+            Field::PidNamespace => specification.pid_namespace = true,
         }
     }
     // A run that is ending on the same path may take its kill delay, and then until its survivors
@@ -97,7 +99,7 @@ fn duration(milliseconds: u32) -> Duration {
     Duration::from_millis(u64::from(milliseconds))
 }
 
-fn stdio(wire: WireStdio) -> Result<Stdio, StartError> {
+fn stdio(wire: WireStdio) -> Result<Stdio, Error> {
     match wire {
         WireStdio::Piped => Ok(Stdio::Piped),
         WireStdio::Null => Ok(Stdio::Null),
@@ -106,13 +108,18 @@ fn stdio(wire: WireStdio) -> Result<Stdio, StartError> {
     }
 }
 
-fn place(specification: &mut Specification, place: cgroup::Place) -> Result<(), StartError> {
+/// A limit as containment has it.
+pub(crate) fn limit(limit: Limit<'_>) -> cgroup::Limit {
+    cgroup::Limit { name: limit.name.to_vec(), value: limit.value.to_vec() }
+}
+
+fn place(specification: &mut Specification, place: cgroup::Place) -> Result<(), Error> {
     match specification.cgroup.place.replace(place) {
         None => Ok(()),
         Some(_) => Err(refusal("cgroup_base and cgroup_path can't be given together")),
     }
 }
 
-fn refusal(sentence: &str) -> StartError {
-    StartError { step: Step::Specification, errno: 0, detail: sentence.into() }
+fn refusal(sentence: &str) -> Error {
+    Error { step: Step::Specification, errno: 0, detail: sentence.into() }
 }

@@ -35,6 +35,14 @@ impl<'a> Cursor<'a> {
         self.array(what).map(u8::from_be_bytes)
     }
 
+    pub(crate) fn bit(&mut self, what: &'static str) -> Result<bool, Malformed> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Malformed::Value { what, value: u64::from(other), allowed: "0 or 1" }),
+        }
+    }
+
     pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, Malformed> {
         self.array(what).map(u16::from_be_bytes)
     }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use crate::header::put_frame;
-use crate::{cursor::put_handshake, cursor::Cursor, kind, Malformed, Stream};
+use crate::{cursor::put_handshake, cursor::Cursor, kind, Gauge, Malformed, Stream};
 
 /// A frame from a guardian to its controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,17 @@ pub enum FromGuardian<'a> {
         code: u8,
         /// A sentence.
         message: &'a [u8],
+    },
+    /// What the run's cgroup counts, the answer to QUERY (§9).
+    Stats(Vec<(Gauge, u64)>),
+    /// What was asked for is done (§9).
+    Done,
+    /// What was asked for can't be done (§9).
+    Refused {
+        /// The system's error number, or 0.
+        errno: u32,
+        /// The path, name or key that failed, or a sentence.
+        detail: &'a [u8],
     },
 }
 
@@ -121,7 +132,7 @@ impl<'a> FromGuardian<'a> {
                 cgroup: cursor.rest(),
             },
             kind::START_ERROR => FromGuardian::StartError {
-                step: ranged(cursor.u8("step")?, 1..=11, "step", "1 to 11")?,
+                step: ranged(cursor.u8("step")?, 1..=12, "step", "1 to 12")?,
                 errno: cursor.u32("errno")?,
                 detail: cursor.rest(),
             },
@@ -141,6 +152,13 @@ impl<'a> FromGuardian<'a> {
             kind::ERROR => FromGuardian::Error {
                 code: ranged(cursor.u8("code")?, 1..=4, "code", "1 to 4")?,
                 message: cursor.rest(),
+            },
+            kind::STATS => FromGuardian::Stats(Gauge::decode_all(&mut cursor)?),
+            kind::DONE => match cursor.bit("refused")? {
+                false => FromGuardian::Done,
+                true => {
+                    FromGuardian::Refused { errno: cursor.u32("errno")?, detail: cursor.rest() }
+                }
             },
             other => return Err(Malformed::Kind(other)),
         };
@@ -186,6 +204,15 @@ impl<'a> FromGuardian<'a> {
             FromGuardian::Error { code, message } => put_frame(kind::ERROR, out, |out| {
                 out.push(*code);
                 out.extend_from_slice(message);
+            }),
+            FromGuardian::Stats(gauges) => {
+                put_frame(kind::STATS, out, |out| Gauge::encode_all(gauges, out))
+            }
+            FromGuardian::Done => put_frame(kind::DONE, out, |out| out.push(0)),
+            FromGuardian::Refused { errno, detail } => put_frame(kind::DONE, out, |out| {
+                out.push(1);
+                out.extend_from_slice(&errno.to_be_bytes());
+                out.extend_from_slice(detail);
             }),
         }
     }

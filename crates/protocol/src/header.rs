@@ -32,7 +32,9 @@ impl Header {
                 kind::STDIN => Allowed::Between(0, MAX_DATA),
                 kind::CREDIT => Allowed::Exactly(5),
                 kind::SIGNAL => Allowed::Exactly(2),
-                kind::EOF | kind::CLOSE | kind::SYNC => Allowed::Exactly(0),
+                kind::LIMITS => Allowed::Between(1, MAX_TEXT),
+                kind::FREEZE => Allowed::Exactly(1),
+                kind::EOF | kind::CLOSE | kind::SYNC | kind::QUERY => Allowed::Exactly(0),
                 _ => return None,
             })
         })
@@ -45,9 +47,13 @@ impl Header {
     pub fn from_guardian(bytes: [u8; HEADER_LENGTH]) -> Result<Self, Malformed> {
         Self::judge(bytes, |kind| {
             Some(match kind {
-                kind::HELLO | kind::STARTED | kind::START_ERROR | kind::EXIT | kind::ERROR => {
-                    Allowed::Between(0, MAX_TEXT)
-                }
+                kind::HELLO
+                | kind::STARTED
+                | kind::START_ERROR
+                | kind::EXIT
+                | kind::ERROR
+                | kind::STATS
+                | kind::DONE => Allowed::Between(0, MAX_TEXT),
                 kind::STDOUT | kind::STDERR => Allowed::Between(1, MAX_DATA),
                 kind::STDIN_CREDIT => Allowed::Exactly(4),
                 kind::END_OF_OUTPUT => Allowed::Exactly(1),

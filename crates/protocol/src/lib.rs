@@ -30,6 +30,7 @@ mod credit;
 mod cursor;
 mod error;
 mod from_guardian;
+mod gauge;
 mod header;
 mod open;
 mod to_guardian;
@@ -37,8 +38,9 @@ mod to_guardian;
 pub use credit::{Credit, Returned};
 pub use error::Malformed;
 pub use from_guardian::{Cause, Exit, ExitKind, FromGuardian};
+pub use gauge::Gauge;
 pub use header::{data_header, Header, HEADER_LENGTH};
-pub use open::{Field, Open, Rlimit, Stdio};
+pub use open::{Field, Limit, Open, Rlimit, Stdio};
 pub use to_guardian::ToGuardian;
 
 /// The version of the protocol that this crate speaks (§2).
@@ -102,6 +104,9 @@ mod kind {
     pub(crate) const SIGNAL: u8 = 0x05;
     pub(crate) const CLOSE: u8 = 0x06;
     pub(crate) const SYNC: u8 = 0x07;
+    pub(crate) const QUERY: u8 = 0x08;
+    pub(crate) const LIMITS: u8 = 0x09;
+    pub(crate) const FREEZE: u8 = 0x0a;
     pub(crate) const HELLO: u8 = 0x81;
     pub(crate) const STARTED: u8 = 0x82;
     pub(crate) const START_ERROR: u8 = 0x83;
@@ -112,4 +117,6 @@ mod kind {
     pub(crate) const END_OF_OUTPUT: u8 = 0x88;
     pub(crate) const EXIT: u8 = 0x89;
     pub(crate) const ERROR: u8 = 0x8a;
+    pub(crate) const STATS: u8 = 0x8b;
+    pub(crate) const DONE: u8 = 0x8c;
 }

@@ -53,6 +53,18 @@ pub enum Field<'a> {
     Rlimit(Rlimit<'a>),
     OomScoreAdj(i32),
     NoNewPrivs,
+    Limit(Limit<'a>),
+    /// The program runs in a PID namespace of its own.
+    PidNamespace,
+}
+
+/// A limit of the program's cgroup by its portable name (§3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit<'a> {
+    /// `memory`, `cpu`, `pids` …
+    pub name: &'a [u8],
+    /// The value, or `max`.
+    pub value: &'a [u8],
 }
 
 /// A resource limit by its name; `None` is unlimited.
@@ -106,12 +118,17 @@ impl Field<'_> {
             Field::Rlimit(_) => 0x16,
             Field::OomScoreAdj(_) => 0x17,
             Field::NoNewPrivs => 0x18,
+            Field::Limit(_) => LIMIT,
+            Field::PidNamespace => 0x1a,
         }
     }
 }
 
+/// The one field that LIMITS has, too (§9).
+const LIMIT: u8 = 0x19;
+
 fn may_repeat(tag: u8) -> bool {
-    matches!(tag, 0x02 | 0x04 | 0x05 | 0x06 | 0x10 | 0x13 | 0x16)
+    matches!(tag, 0x02 | 0x04 | 0x05 | 0x06 | 0x10 | 0x13 | 0x16 | LIMIT)
 }
 
 impl<'a> Open<'a> {
@@ -121,9 +138,7 @@ impl<'a> Open<'a> {
         let mut fields = Vec::new();
         let mut seen = 0_u32;
         while !cursor.is_empty() {
-            let tag = cursor.u8("tag")?;
-            let length = cursor.u32("field length")?;
-            let value = cursor.bytes(length as usize, "field")?;
+            let (tag, value) = tagged(&mut cursor)?;
             let field = field(tag, value)?;
             if !may_repeat(tag) && seen & (1 << tag) != 0 {
                 return Err(Malformed::Twice(tag));
@@ -140,14 +155,46 @@ impl<'a> Open<'a> {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_handshake(self.package, out);
         for field in &self.fields {
-            out.push(field.tag());
-            let start = out.len();
-            out.extend_from_slice(&[0; 4]);
-            put_value(field, out);
-            let length = (out.len() - start - 4) as u32;
-            out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+            put_field(field, out);
         }
     }
+}
+
+impl<'a> Limit<'a> {
+    /// The body of LIMITS (§9): fields as in OPEN, all of them limits, at least one.
+    pub(crate) fn decode_all(body: &'a [u8]) -> Result<Vec<Self>, Malformed> {
+        let mut cursor = Cursor::new(body);
+        let mut limits = Vec::new();
+        while !cursor.is_empty() {
+            match tagged(&mut cursor)? {
+                (LIMIT, value) => limits.push(limit(value)?),
+                (other, _) => return Err(Malformed::Tag(other)),
+            }
+        }
+        Ok(limits)
+    }
+
+    pub(crate) fn encode_all(limits: &[Self], out: &mut Vec<u8>) {
+        for limit in limits {
+            put_field(&Field::Limit(*limit), out);
+        }
+    }
+}
+
+/// The next field, undecoded.
+fn tagged<'a>(cursor: &mut Cursor<'a>) -> Result<(u8, &'a [u8]), Malformed> {
+    let tag = cursor.u8("tag")?;
+    let length = cursor.u32("field length")?;
+    Ok((tag, cursor.bytes(length as usize, "field")?))
+}
+
+fn put_field(field: &Field<'_>, out: &mut Vec<u8>) {
+    out.push(field.tag());
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    put_value(field, out);
+    let length = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 fn field(tag: u8, value: &[u8]) -> Result<Field<'_>, Malformed> {
@@ -190,17 +237,7 @@ fn field(tag: u8, value: &[u8]) -> Result<Field<'_>, Malformed> {
         0x0e => Field::DrainTimeout(number("drain_timeout", value)?),
         0x0f => {
             let mut cursor = Cursor::new(value);
-            let wait = match cursor.u8("on_exit")? {
-                0 => false,
-                1 => true,
-                other => {
-                    return Err(Malformed::Value {
-                        what: "on_exit",
-                        value: u64::from(other),
-                        allowed: "0 or 1",
-                    })
-                }
-            };
+            let wait = cursor.bit("on_exit")?;
             cursor.end()?;
             Field::OnExitWait(wait)
         }
@@ -222,7 +259,9 @@ fn field(tag: u8, value: &[u8]) -> Result<Field<'_>, Malformed> {
         })?,
         0x17 => Field::OomScoreAdj(signed("oom_score_adj", value, -1000..=1000, "-1000 to 1000")?),
         0x18 if value.is_empty() => Field::NoNewPrivs,
-        0x18 => return Err(Malformed::Trailing(value.len())),
+        LIMIT => Field::Limit(limit(value)?),
+        0x1a if value.is_empty() => Field::PidNamespace,
+        0x18 | 0x1a => return Err(Malformed::Trailing(value.len())),
         other => return Err(Malformed::Tag(other)),
     })
 }
@@ -268,7 +307,10 @@ fn put_value(field: &Field<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(name);
             out.extend_from_slice(format!("\0{}\0{}", limit(*soft), limit(*hard)).as_bytes());
         }
-        Field::NoNewPrivs => (),
+        Field::Limit(Limit { name, value }) => {
+            out.extend_from_slice(&[name, &b"\0"[..], value].concat());
+        }
+        Field::NoNewPrivs | Field::PidNamespace => (),
     }
 }
 
@@ -325,6 +367,14 @@ fn three(value: &[u8]) -> Option<[&[u8]; 3]> {
     let mut parts = value.split(|byte| *byte == 0);
     let three = [parts.next()?, parts.next()?, parts.next()?];
     parts.next().is_none().then_some(three)
+}
+
+fn limit(value: &[u8]) -> Result<Limit<'_>, Malformed> {
+    let mut parts = value.split(|byte| *byte == 0);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(name), Some(value), None) => Ok(Limit { name, value }),
+        _ => Err(Malformed::Text { what: "limit", allowed: "name NUL value" }),
+    }
 }
 
 fn rlimit(value: &[u8]) -> Option<Rlimit<'_>> {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use crate::header::put_frame;
-use crate::{cursor::Cursor, kind, Malformed, Open, Stream, MAX_CREDIT};
+use crate::{cursor::Cursor, kind, Limit, Malformed, Open, Stream, MAX_CREDIT};
 
 /// A frame from the controller to its guardian.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,12 @@ pub enum ToGuardian<'a> {
     Close,
     /// Return stdin's credit as soon as what was sent before is in the program's pipe (§5).
     Sync,
+    /// Tell what the run's cgroup counts (§9).
+    Query,
+    /// Change the limits of the run's cgroup (§9).
+    Limits(Vec<Limit<'a>>),
+    /// Stop every process of the run's cgroup, or let them go on (§9).
+    Freeze(bool),
 }
 
 impl<'a> ToGuardian<'a> {
@@ -68,20 +74,13 @@ impl<'a> ToGuardian<'a> {
                         })
                     }
                 },
-                tree: match cursor.u8("scope")? {
-                    0 => false,
-                    1 => true,
-                    other => {
-                        return Err(Malformed::Value {
-                            what: "scope",
-                            value: u64::from(other),
-                            allowed: "0 or 1",
-                        })
-                    }
-                },
+                tree: cursor.bit("scope")?,
             },
             kind::CLOSE => ToGuardian::Close,
             kind::SYNC => ToGuardian::Sync,
+            kind::QUERY => ToGuardian::Query,
+            kind::LIMITS => return Limit::decode_all(body).map(ToGuardian::Limits),
+            kind::FREEZE => ToGuardian::Freeze(cursor.bit("freeze")?),
             other => return Err(Malformed::Kind(other)),
         };
         cursor.end()?;
@@ -107,6 +106,13 @@ impl<'a> ToGuardian<'a> {
             }
             ToGuardian::Close => put_frame(kind::CLOSE, out, |_| ()),
             ToGuardian::Sync => put_frame(kind::SYNC, out, |_| ()),
+            ToGuardian::Query => put_frame(kind::QUERY, out, |_| ()),
+            ToGuardian::Limits(limits) => {
+                put_frame(kind::LIMITS, out, |out| Limit::encode_all(limits, out))
+            }
+            ToGuardian::Freeze(frozen) => {
+                put_frame(kind::FREEZE, out, |out| out.push(u8::from(*frozen)))
+            }
         }
     }
 }

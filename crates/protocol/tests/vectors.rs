@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 use proton_stream_protocol::{
-    Cause, Exit, ExitKind, Field, FromGuardian, Header, Open, Rlimit, Stdio, ToGuardian,
-    HEADER_LENGTH,
+    Cause, Exit, ExitKind, Field, FromGuardian, Gauge, Header, Limit, Open, Rlimit, Stdio,
+    ToGuardian, HEADER_LENGTH,
 };
 
 struct Vector {
@@ -83,7 +83,13 @@ fn field(field: &Field<'_>) -> String {
         }
         Field::OomScoreAdj(number) => format!("oom_score_adj={number}"),
         Field::NoNewPrivs => "no_new_privs".into(),
+        Field::Limit(limit) => self::limit(limit),
+        Field::PidNamespace => "pid_namespace".into(),
     }
+}
+
+fn limit(Limit { name, value }: &Limit<'_>) -> String {
+    format!("limit={},{}", text(name), text(value))
 }
 
 fn to_guardian(frame: &ToGuardian<'_>) -> String {
@@ -103,6 +109,12 @@ fn to_guardian(frame: &ToGuardian<'_>) -> String {
         }
         ToGuardian::Close => "close".into(),
         ToGuardian::Sync => "sync".into(),
+        ToGuardian::Query => "query".into(),
+        ToGuardian::Limits(limits) => {
+            let limits: Vec<String> = limits.iter().map(limit).collect();
+            format!("limits {}", limits.join(" "))
+        }
+        ToGuardian::Freeze(frozen) => format!("freeze {}", u8::from(*frozen)),
     }
 }
 
@@ -126,7 +138,28 @@ fn from_guardian(frame: &FromGuardian<'_>) -> String {
         FromGuardian::Error { code, message } => {
             format!("error code={code} message={}", text(message))
         }
+        FromGuardian::Stats(gauges) => {
+            let mut words = vec!["stats".to_owned()];
+            words.extend(gauges.iter().map(|(of, value)| format!("{}={value}", gauge(*of))));
+            words.join(" ")
+        }
+        FromGuardian::Done => "done".into(),
+        FromGuardian::Refused { errno, detail } => {
+            format!("refused errno={errno} detail={}", text(detail))
+        }
     }
+}
+
+/// `CpuSome` as `cpu_some`.
+fn gauge(gauge: Gauge) -> String {
+    let mut name = String::new();
+    for letter in format!("{gauge:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }
 
 fn exit_words(exit: &Exit) -> String {

@@ -27,11 +27,17 @@ defmodule ProtonStream.Frame.Body do
     {8, :fork},
     {9, :stdio},
     {10, :process},
-    {11, :cancelled}
+    {11, :cancelled},
+    {12, :namespace}
   ]
   @levels [{0, :tree}, {1, :cgroup}, {2, :pid_namespace}]
   @streams [{1, :stdout}, {2, :stderr}]
   @scopes [{0, :program}, {1, :tree}]
+  @gauges Enum.with_index(
+            ~w(memory memory_peak memory_limit cpu cpu_user cpu_system cpu_throttled pids
+               pids_limit oom_kills cpu_some memory_some memory_full io_some io_full)a,
+            &{&2 + 1, &1}
+          )
   @codes [{1, :version}, {2, :malformed}, {3, :short_frame}, {4, :internal}]
 
   @doc "The version of the protocol."
@@ -66,6 +72,10 @@ defmodule ProtonStream.Frame.Body do
   @spec codes() :: [{byte(), atom()}]
   def codes, do: @codes
 
+  @doc false
+  @spec gauges() :: [{byte(), atom()}]
+  def gauges, do: @gauges
+
   # The two that carry a program's output come first: they are nearly all of what comes.
   @doc "The frame of this type and body. Throws what `Reader` does."
   @spec decode(byte(), binary()) :: Frame.t()
@@ -86,6 +96,9 @@ defmodule ProtonStream.Frame.Body do
   def decode(0x04, <<>>), do: :eof
   def decode(0x06, <<>>), do: :close
   def decode(0x07, <<>>), do: :sync
+  def decode(0x08, <<>>), do: :query
+  def decode(0x09, body), do: {:limits, Fields.decode_limits(body)}
+  def decode(0x0A, <<frozen>>), do: {:freeze, bit("freeze", frozen)}
   def decode(0x87, <<>>), do: :stdin_gone
 
   def decode(0x05, <<number, scope>>) do
@@ -118,7 +131,7 @@ defmodule ProtonStream.Frame.Body do
   def decode(0x83, body) do
     {step, body} = Reader.integer(body, "step", 1)
     {errno, detail} = Reader.integer(body, "errno", 4)
-    {:start_error, Reader.name(@steps, "step", step, "1 to 11"), errno, detail}
+    {:start_error, Reader.name(@steps, "step", step, "1 to 12"), errno, detail}
   end
 
   def decode(0x89, body) do
@@ -157,6 +170,32 @@ defmodule ProtonStream.Frame.Body do
     {code, sentence} = Reader.integer(body, "code", 1)
     {:error, Reader.name(@codes, "code", code, "1 to 4"), sentence}
   end
+
+  def decode(0x8B, body), do: {:stats, gauges(body, [])}
+
+  def decode(0x8C, body) do
+    {refused, body} = Reader.integer(body, "refused", 1)
+
+    if bit("refused", refused) do
+      {errno, detail} = Reader.integer(body, "errno", 4)
+      {:refused, errno, detail}
+    else
+      Reader.ended(body)
+      :done
+    end
+  end
+
+  defp gauges(<<>>, read), do: Enum.reverse(read)
+
+  defp gauges(<<tag, body::binary>>, read) do
+    gauge = Fields.known(@gauges, tag)
+    if List.keymember?(read, gauge, 0), do: Fields.twice(tag)
+    {value, rest} = Reader.integer(body, "value", 8)
+    gauges(rest, [{gauge, value} | read])
+  end
+
+  defp bit(field, byte),
+    do: Reader.name([{0, false}, {1, true}], field, byte, "0 or 1")
 
   # §2. Other versions share only this head, so what follows it is not looked at.
   defp handshake(body) do

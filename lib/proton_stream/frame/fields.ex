@@ -32,7 +32,8 @@ defmodule ProtonStream.Frame.Fields do
           | {:cgroup_set, {binary(), binary(), binary()}}
           | {:nice | :oom_score_adj, integer()}
           | {:rlimit, {binary(), limit(), limit()}}
-          | {:no_new_privs, true}
+          | {:no_new_privs | :pid_namespace, true}
+          | {:limit, {binary(), binary()}}
   @type t :: [field()]
 
   # tag, name, how the value is written, and whether it may occur more than once
@@ -60,9 +61,12 @@ defmodule ProtonStream.Frame.Fields do
     {0x15, :nice, {:i32, -20, 19}, :once},
     {0x16, :rlimit, :rlimit, :many},
     {0x17, :oom_score_adj, {:i32, -1000, 1000}, :once},
-    {0x18, :no_new_privs, :empty, :once}
+    {0x18, :no_new_privs, :empty, :once},
+    {0x19, :limit, :limit, :many},
+    {0x1A, :pid_namespace, :empty, :once}
   ]
-  @by_tag Map.new(@fields, fn {tag, name, shape, times} -> {tag, {name, shape, times}} end)
+  @tags for {tag, name, shape, times} <- @fields, do: {tag, {name, shape, times}}
+  @names for {_, name, _, _} <- @fields, do: name
   @by_name Map.new(@fields, fn {tag, name, shape, _times} -> {name, {tag, shape}} end)
 
   @stdio [{0, :piped}, {1, :null}, {2, :passed}, {3, :same}]
@@ -80,7 +84,7 @@ defmodule ProtonStream.Frame.Fields do
 
   @spec decode(binary()) :: t()
   def decode(body) do
-    fields = decode(body, MapSet.new(), [])
+    fields = decode(body, MapSet.new(), @names, [])
 
     if Keyword.get(fields, :program, "") == "",
       do: Reader.malformed("OPEN lacks its field `program`")
@@ -88,24 +92,40 @@ defmodule ProtonStream.Frame.Fields do
     fields
   end
 
-  defp decode(<<>>, _seen, fields), do: Enum.reverse(fields)
+  defp decode(<<>>, _seen, _allowed, fields), do: Enum.reverse(fields)
 
-  defp decode(body, seen, fields) do
+  defp decode(body, seen, allowed, fields) do
     {tag, body} = Reader.integer(body, "field", 1)
     {length, body} = Reader.integer(body, "field length", 4)
     {value, rest} = Reader.bytes(body, "field", length)
 
-    {name, shape, times} =
-      Map.get_lazy(@by_tag, tag, fn ->
-        Reader.malformed("field #{Reader.hex(tag)} is unknown")
-      end)
-
-    if times == :once and tag in seen,
-      do: Reader.malformed("field #{Reader.hex(tag)} occurs twice")
+    {name, shape, times} = known(@tags, tag)
+    if name not in allowed, do: unknown(tag)
+    if times == :once and tag in seen, do: twice(tag)
 
     field = {name, read(shape, Atom.to_string(name), value)}
-    decode(rest, MapSet.put(seen, tag), [field | fields])
+    decode(rest, MapSet.put(seen, tag), allowed, [field | fields])
   end
+
+  @doc "The body of LIMITS (§9), which are fields as in OPEN, all of them limits."
+  @spec decode_limits(binary()) :: [{binary(), binary()}]
+  def decode_limits(body) do
+    for field <- decode(body, MapSet.new(), [:limit], []), do: elem(field, 1)
+  end
+
+  @doc "What a tag stands for."
+  @spec known([{byte(), value}], byte()) :: value when value: term()
+  def known(table, tag) do
+    case List.keyfind(table, tag, 0) do
+      {_, value} -> value
+      nil -> unknown(tag)
+    end
+  end
+
+  defp unknown(tag), do: Reader.malformed("field #{Reader.hex(tag)} is unknown")
+
+  @spec twice(byte()) :: no_return()
+  def twice(tag), do: Reader.malformed("field #{Reader.hex(tag)} occurs twice")
 
   defp write(:bytes, bytes), do: bytes
   defp write(:names, names), do: for(name <- names, into: "", do: name <> <<0>>)
@@ -121,6 +141,7 @@ defmodule ProtonStream.Frame.Fields do
   defp write(:cgroup_set, {controller, file, value}),
     do: Enum.join([controller, file, value], <<0>>)
 
+  defp write(:limit, {name, value}), do: Enum.join([name, value], <<0>>)
   defp write(:rlimit, {name, soft, hard}), do: Enum.join([name, soft, hard], <<0>>)
 
   defp read(:bytes, _field, value), do: value
@@ -183,6 +204,13 @@ defmodule ProtonStream.Frame.Fields do
     case :binary.split(value, <<0>>, [:global]) do
       [controller, file, value] -> {controller, file, value}
       _ -> Reader.malformed("`#{field}` must be controller NUL file NUL value")
+    end
+  end
+
+  defp read(:limit, field, value) do
+    case :binary.split(value, <<0>>, [:global]) do
+      [name, value] -> {name, value}
+      _ -> Reader.malformed("`#{field}` must be name NUL value")
     end
   end
 

@@ -32,7 +32,6 @@ pub(super) fn clean_at(
 ) -> Result<bool, Errno> {
     let names = components(path).ok_or(Errno::INVAL)?;
     let (leaf, above) = names.split_last().ok_or(Errno::INVAL)?;
-    let (last, before) = above.split_last().ok_or(Errno::INVAL)?;
     if !is_ours(leaf) {
         return Err(Errno::INVAL);
     }
@@ -47,15 +46,25 @@ pub(super) fn clean_at(
     let patience = Patience::new(wait, None);
     let mut is_clean = true;
     for mount in mounts {
-        let parent = before.iter().try_fold(mount.open()?, |fd, name| enter(&fd, name));
-        let group = parent.and_then(|parent| Ok((enter(&parent, last)?, parent)));
-        let (group, parent): (OwnedFd, OwnedFd) = match group {
-            Ok(found) => found,
+        // Every group on the way, the mount's own root first.
+        let mut way: Vec<OwnedFd> = vec![mount.open()?];
+        let walked = above.iter().try_for_each(|name| {
+            let inner = enter(way.last().ok_or(Errno::NOENT)?, name)?;
+            way.push(inner);
+            Ok(())
+        });
+        match walked {
+            Ok(()) => {}
             Err(Errno::NOENT) => continue,
             Err(error) => return Err(error),
-        };
-        match clean(&group, leaf, mount.version, true, patience) {
-            Ok(Cleaned::Gone) => remove_if_made(&parent, last),
+        }
+        let Some(group) = way.last() else { continue };
+        match clean(group, leaf, mount.version, true, patience) {
+            Ok(Cleaned::Gone) => {
+                if let ([.., parent, _], Some(last)) = (way.as_slice(), above.last()) {
+                    remove_if_made(parent, last);
+                }
+            }
             _ => is_clean = false,
         }
     }

@@ -156,7 +156,7 @@ pub(super) fn processes(fd: &OwnedFd) -> Vec<u32> {
 }
 
 /// The number in a line `key number`; 0 where there is none.
-fn number_of(lines: &[u8], key: &[u8]) -> u64 {
+pub(super) fn number_of(lines: &[u8], key: &[u8]) -> u64 {
     let mut lines = lines.split(|&byte| byte == b'\n');
     lines.find_map(|line| decimal(line.strip_prefix(key)?.strip_prefix(b" ")?)).unwrap_or_default()
 }

@@ -13,15 +13,19 @@
 
 mod after;
 mod beneath;
+mod freezer;
 mod group;
 mod leftover;
+mod limits;
 mod mounts;
 mod occupy;
+mod own;
 mod patience;
 mod place;
 mod plan;
 mod run;
 mod settings;
+mod stats;
 mod subtree;
 mod translate;
 
@@ -29,6 +33,7 @@ use std::time::Duration;
 
 pub use after::clean_after;
 pub(crate) use run::{prepare, Run};
+pub use stats::Stats;
 
 /// The group asked for. The default is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +44,9 @@ pub struct Request {
     pub place: Option<Place>,
     /// What is written, in order, before the program runs.
     pub settings: Vec<Setting>,
+    /// What is written after that. Their controllers need not be named, and without a place they
+    /// are [`Place::Own`].
+    pub limits: Vec<Limit>,
     /// How long a start waits for a run that is about to end on the same [`Place::Path`], and for
     /// what a crashed one left there; a delay before SIGKILL and two seconds is a good choice.
     /// The default is 2.5 s.
@@ -54,6 +62,7 @@ impl Default for Request {
             controllers: Vec::new(),
             place: None,
             settings: Vec::new(),
+            limits: Vec::new(),
             wait: Duration::from_millis(2500),
             without_kill_file: false,
         }
@@ -62,7 +71,10 @@ impl Default for Request {
 
 impl Request {
     fn is_none(&self) -> bool {
-        self.controllers.is_empty() && self.place.is_none() && self.settings.is_empty()
+        self.controllers.is_empty()
+            && self.place.is_none()
+            && self.settings.is_empty()
+            && self.limits.is_empty()
     }
 }
 
@@ -76,6 +88,9 @@ pub enum Place {
     /// in it. One that has processes, or that another run holds, is refused (EBUSY), unless that
     /// run is about to end ([`Request::wait`]).
     Path(Vec<u8>),
+    /// A new group in this process's own one, which must be delegated to it. On version 2 the
+    /// processes that are in it are moved into a group beside the new one first.
+    Own,
 }
 
 /// One value for one file of one controller.
@@ -87,4 +102,35 @@ pub struct Setting {
     pub file: Vec<u8>,
     /// What is written, in one write.
     pub value: Vec<u8>,
+}
+
+/// A limit by a name that means the same on either version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// `memory`, `memory_high`, `swap`, `cpu`, `cpu_weight`, `io_weight`, `cpus`, `mems` or `pids`.
+    pub name: Vec<u8>,
+    /// Bytes (also as `256M`), CPUs (`0.5`), a weight (100 is what others have), a list (`0-3,7`)
+    /// or a count; `max` is none, where there can be none.
+    pub value: Vec<u8>,
+}
+
+/// What is to be written, under either version's name for the file.
+#[derive(Debug)]
+struct Wish {
+    controller: Vec<u8>,
+    file: Vec<u8>,
+    value: Vec<u8>,
+    /// The name that was given, for errors.
+    key: Vec<u8>,
+}
+
+impl From<&Setting> for Wish {
+    fn from(setting: &Setting) -> Self {
+        Self {
+            controller: setting.controller.clone(),
+            file: setting.file.clone(),
+            value: setting.value.clone(),
+            key: setting.file.clone(),
+        }
+    }
 }

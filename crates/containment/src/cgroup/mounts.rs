@@ -22,6 +22,8 @@ pub(super) enum Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
     pub(super) point: Vec<u8>,
+    /// Which group of the hierarchy is seen there.
+    pub(super) root: Vec<u8>,
     pub(super) version: Version,
     /// Several where they are mounted together (`cpu,cpuacct`), or on version 2.
     pub(super) controllers: Vec<Vec<u8>>,
@@ -113,7 +115,8 @@ impl Hierarchy {
         }
     }
 
-    fn v1(&self) -> &[Mount] {
+    /// Version 1 mounts.
+    pub(super) fn v1(&self) -> &[Mount] {
         match self {
             Self::V1(mounts) | Self::Hybrid(mounts, _) => mounts,
             Self::None | Self::V2(_) => &[],
@@ -150,13 +153,15 @@ impl Hierarchy {
 /// `36 35 98:0 /root /point options [optional ...] - type source super,options`
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
-    let point = unescaped(fields.nth(4)?);
+    let root = unescaped(fields.nth(3)?);
+    let point = unescaped(fields.next()?);
     fields.find(|field| *field == b"-")?;
     let kind = fields.next()?;
     let options = fields.nth(1)?;
     match kind {
         b"cgroup2" => Some(Mount {
             point,
+            root,
             version: Version::V2,
             controllers: Vec::new(),
             magic: Some(V2_MAGIC),
@@ -169,7 +174,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
                 })
                 .map(<[u8]>::to_vec)
                 .collect();
-            Some(Mount { point, version: Version::V1, controllers, magic: Some(V1_MAGIC) })
+            Some(Mount { point, root, version: Version::V1, controllers, magic: Some(V1_MAGIC) })
         }
         _ => None,
     }

@@ -14,7 +14,7 @@ use super::group::{processes, Group};
 use super::leftover::{clean, is_ours, lock, Cleaned};
 use super::mounts::Version;
 use super::place::{Refusal, Target};
-use crate::{StartError, Step};
+use crate::{Error, Step};
 
 /// A path's group. Both locks are held until this is dropped or the process ends.
 #[derive(Debug)]
@@ -38,9 +38,8 @@ pub(super) fn occupy(
     version: Version,
     target: &Target<'_>,
 ) -> Result<Above, Refusal> {
-    let here = |errno: Errno| {
-        Refusal::Failed(StartError::new(Step::Cgroup, errno.raw_os_error(), target.path))
-    };
+    let here =
+        |errno: Errno| Refusal::Failed(Error::new(Step::Cgroup, errno.raw_os_error(), target.path));
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let life = match openat(&fd, c"cgroup.procs", flags, Mode::empty()) {
         // It was removed since it was opened.

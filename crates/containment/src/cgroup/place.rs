@@ -22,8 +22,9 @@ use super::occupy::{occupy, Above};
 use super::patience::{HungUp, Patience};
 use super::settings;
 use super::subtree::{enable, has};
+use super::translate::Write;
 use crate::stdio::above_stdio;
-use crate::{StartError, Step};
+use crate::{Error, Step};
 
 /// What is wanted of one mount.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Target<'a> {
     /// For errors: the path that was given.
     pub(super) path: &'a [u8],
     pub(super) names: &'a [CString],
+    /// Whether it is this process's own group.
+    pub(super) is_own: bool,
     /// Whether the path is the group with the limits.
     pub(super) is_path: bool,
     /// Whether a path is made where it is missing.
@@ -52,7 +55,7 @@ pub(super) struct Target<'a> {
 /// Why there is no place.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    Failed(StartError),
+    Failed(Error),
     /// A run of ours that is about to end has it.
     Dying,
     /// Somebody else made or removed something at the same moment.
@@ -61,12 +64,12 @@ pub(super) enum Refusal {
 
 impl From<HungUp> for Refusal {
     fn from(_: HungUp) -> Self {
-        Self::Failed(StartError::new(Step::Cgroup, libc::ECANCELED, b"".as_slice()))
+        Self::Failed(Error::new(Step::Cgroup, libc::ECANCELED, b"".as_slice()))
     }
 }
 
-impl From<StartError> for Refusal {
-    fn from(error: StartError) -> Self {
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
@@ -168,11 +171,10 @@ pub(super) fn place(wanted: &Wanted<'_>, target: &Target<'_>) -> Result<Place, R
 
 fn place_on(way: &mut Way, wanted: &Wanted<'_>, target: &Target<'_>) -> Result<Place, Refusal> {
     let version = wanted.mount.version;
-    let here = |errno: Errno| {
-        Refusal::Failed(StartError::new(Step::Cgroup, errno.raw_os_error(), target.path))
-    };
+    let here =
+        |errno: Errno| Refusal::Failed(Error::new(Step::Cgroup, errno.raw_os_error(), target.path));
     let mut fd = wanted.mount.open().map_err(|errno| {
-        StartError::new(Step::Cgroup, errno.raw_os_error(), wanted.mount.point.as_slice())
+        Error::new(Step::Cgroup, errno.raw_os_error(), wanted.mount.point.as_slice())
     })?;
     let mut parent: Option<OwnedFd> = None;
     for (depth, name) in target.names.iter().enumerate() {
@@ -248,6 +250,17 @@ impl Place {
     /// The group that has the limits.
     pub(super) fn limits(&self) -> &OwnedFd {
         self.above.as_ref().map_or(&self.group.fd, |above| &above.fd)
+    }
+
+    /// Writes one value, and sees that the kernel kept it.
+    pub(super) fn set(&self, write: &Write) -> Result<(), Error> {
+        let key = |errno| Error::new(Step::Cgroup, errno, write.key.as_slice());
+        settings::apply(self.limits(), &write.file, &write.value).map_err(key)?;
+        // Throttles of version 1 don't reach the groups inside.
+        if self.above.is_some() && write.file.as_bytes().starts_with(b"blkio.throttle.") {
+            settings::apply(&self.group.fd, &write.file, &write.value).map_err(key)?;
+        }
+        Ok(())
     }
 
     /// The descriptor through which a child enters the group, opened before the fork.

@@ -3,74 +3,179 @@
 
 //! Which groups of which hierarchies a request is about, and what is written into them.
 
+use std::ffi::CString;
+
 use rustix::io::Errno;
 
-use super::beneath::plain_name;
-use super::mounts::{Found, Hierarchy};
+use super::beneath::{components, plain_name};
+use super::limits;
+use super::mounts::{Found, Hierarchy, Mount};
+use super::own;
 use super::place::Wanted;
 use super::translate::{translate, Write};
-use super::{Request, Setting};
+use super::{Place, Request, Setting, Wish};
 use crate::environment::shown;
-use crate::{StartError, Step};
+use crate::{Error, Step};
 
-fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> StartError {
-    StartError::new(Step::Cgroup, errno.raw_os_error(), detail)
+fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> Error {
+    Error::new(Step::Cgroup, errno.raw_os_error(), detail)
 }
 
 /// What is to be made in one hierarchy.
 #[derive(Debug)]
 pub(super) struct Part<'a> {
     pub(super) wanted: Wanted<'a>,
+    /// Where: the place's group, or the one that it is made in.
+    pub(super) names: Vec<CString>,
     pub(super) writes: Vec<Write>,
-    /// Only for its `cgroup.kill`: where its base is missing, the run goes without.
+    /// Wanted for what its group can do: where its base is missing, the run goes without.
     pub(super) is_extra: bool,
+}
+
+/// Where the parts are.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// Below each mount.
+    path: Vec<u8>,
+    names: Option<Vec<CString>>,
+    /// `/proc/self/cgroup`, where the place is the own group.
+    memberships: Vec<u8>,
+}
+
+impl Way {
+    /// `memberships` is `/proc/self/cgroup`.
+    pub(super) fn to(place: &Place, memberships: &[u8]) -> Result<Self, Error> {
+        let (path, names) = match place {
+            Place::Own => (Vec::new(), None),
+            Place::Base(path) | Place::Path(path) => {
+                let names = components(path);
+                (path.clone(), Some(names.ok_or_else(|| failed(Errno::INVAL, path.as_slice()))?))
+            }
+        };
+        Ok(Self { path, names, memberships: memberships.to_vec() })
+    }
+
+    /// For errors: as it was given.
+    pub(super) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    fn names_at(&self, mount: &Mount) -> Result<Vec<CString>, Error> {
+        match &self.names {
+            Some(names) => Ok(names.clone()),
+            None => own::own_path(mount, &self.memberships).ok_or_else(|| {
+                let point = mount.point.escape_ascii();
+                failed(Errno::NOENT, format!("the own group can't be seen below {point}"))
+            }),
+        }
+    }
+}
+
+/// What is asked of all hierarchies together.
+#[derive(Debug)]
+pub(super) struct Demand {
+    controllers: Vec<Vec<u8>>,
+    wishes: Vec<Wish>,
+}
+
+impl Demand {
+    pub(super) fn of(request: &Request) -> Result<Self, Error> {
+        for setting in &request.settings {
+            check_setting(setting, &request.controllers)?;
+        }
+        let limits = request.limits.iter().map(limits::wish).collect::<Result<Vec<_>, _>>()?;
+        let mut controllers = request.controllers.clone();
+        for wish in &limits {
+            let alike = |known: &Vec<u8>| {
+                *known == wish.controller || (known == b"blkio" && wish.controller == b"io")
+            };
+            if !controllers.iter().any(alike) {
+                controllers.push(wish.controller.clone());
+            }
+        }
+        let wishes = request.settings.iter().map(Wish::from).chain(limits).collect();
+        Ok(Self { controllers, wishes })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.controllers.is_empty()
+    }
 }
 
 /// The mounts of the controllers, each once: those mounted together share a directory. In the
 /// order of their names, so that two starts on one path can't hold half of it each.
 pub(super) fn plan<'a>(
-    request: &'a Request,
+    demand: &'a Demand,
     hierarchy: &'a Hierarchy,
+    way: &Way,
     is_root: bool,
-) -> Result<Vec<Part<'a>>, StartError> {
-    for setting in &request.settings {
-        check_setting(setting, &request.controllers)?;
-    }
-    let mut steps: Vec<(Wanted<'a>, Vec<&'a Setting>)> = Vec::new();
-    for controller in &request.controllers {
+) -> Result<Vec<Part<'a>>, Error> {
+    let mut wanted: Vec<(Wanted<'a>, Vec<&'a Wish>)> = Vec::new();
+    for controller in &demand.controllers {
         let (mount, name) = match hierarchy.find(controller) {
             Some(Found::At(mount, name)) => (mount, Some(name)),
             Some(Found::Core(mount)) => (mount, None),
             None => return Err(no_controller(controller, hierarchy)),
         };
-        let index = match steps.iter().position(|(known, _)| known.mount.point == mount.point) {
+        let index = match wanted.iter().position(|(known, _)| known.mount.point == mount.point) {
             Some(index) => index,
             None => {
-                steps.push((Wanted { mount, controllers: Vec::new() }, Vec::new()));
-                steps.len() - 1
+                wanted.push((Wanted { mount, controllers: Vec::new() }, Vec::new()));
+                wanted.len() - 1
             }
         };
-        let Some((wanted, settings)) = steps.get_mut(index) else { continue };
+        let Some((wanted, wishes)) = wanted.get_mut(index) else { continue };
         wanted.controllers.extend(name.filter(|name| !wanted.controllers.contains(name)));
-        settings.extend(request.settings.iter().filter(|one| one.controller == *controller));
+        wishes.extend(demand.wishes.iter().filter(|wish| {
+            wish.controller == *controller || (wish.controller == b"io" && controller == b"blkio")
+        }));
     }
     let mut plan = Vec::new();
-    for (wanted, settings) in steps {
-        let writes = translate(wanted.mount.version, &settings)?;
-        plan.push(Part { wanted, writes, is_extra: false });
+    for (wanted, wishes) in wanted {
+        let writes = translate(wanted.mount.version, &wishes)?;
+        let names = way.names_at(wanted.mount)?;
+        plan.push(Part { wanted, names, writes, is_extra: false });
     }
-    // Only root may enter any group: for others the extra could be what makes the start fail.
-    if let (Hierarchy::Hybrid(_, tree), true) = (hierarchy, is_root) {
-        if !plan.iter().any(|step| step.wanted.mount.point == tree.point) {
-            let wanted = Wanted { mount: tree, controllers: Vec::new() };
-            plan.push(Part { wanted, writes: Vec::new(), is_extra: true });
-        }
+    if let Some(stray) =
+        plan.iter().find(|part| Some(&part.names) != plan.first().map(|part| &part.names))
+    {
+        let point = stray.wanted.mount.point.escape_ascii();
+        return Err(failed(Errno::XDEV, format!("the own group below {point} is another one")));
     }
+    add_extras(&mut plan, hierarchy, way, is_root);
     plan.sort_by(|a, b| a.wanted.mount.point.cmp(&b.wanted.mount.point));
     Ok(plan)
 }
 
-fn no_controller(controller: &[u8], hierarchy: &Hierarchy) -> StartError {
+/// What no one asked for, and a run has use for where its base is there as well.
+///
+/// - On version 1 `cpuacct`, which counts CPU time, `freezer`, and `pids`, which makes the forks
+///   of those fail that are being killed.
+/// - On a hybrid host the version 2 tree, for its `cgroup.kill`. Only for root, who may enter any
+///   group: for others this could be what makes the start fail.
+fn add_extras<'a>(plan: &mut Vec<Part<'a>>, hierarchy: &'a Hierarchy, way: &Way, is_root: bool) {
+    let tree = hierarchy.tree().filter(|_| is_root).map(|tree| (tree, None));
+    let useful = |name: &'static str| {
+        let has = |mount: &&Mount| mount.controllers.iter().any(|known| known == name.as_bytes());
+        Some((hierarchy.v1().iter().rev().find(has)?, Some(name.as_bytes())))
+    };
+    let extras = ["cpuacct", "freezer", "pids"].into_iter().filter_map(useful).chain(tree);
+    for (mount, controller) in extras {
+        if hierarchy.v1().is_empty()
+            || plan.iter().any(|part| part.wanted.mount.point == mount.point)
+        {
+            continue;
+        }
+        let Ok(names) = way.names_at(mount) else { continue };
+        if plan.first().is_some_and(|first| first.names != names) {
+            continue;
+        }
+        let wanted = Wanted { mount, controllers: controller.into_iter().collect() };
+        plan.push(Part { wanted, names, writes: Vec::new(), is_extra: true });
+    }
+}
+
+fn no_controller(controller: &[u8], hierarchy: &Hierarchy) -> Error {
     let name = shown(controller);
     match hierarchy {
         Hierarchy::None => {
@@ -92,7 +197,7 @@ fn no_controller(controller: &[u8], hierarchy: &Hierarchy) -> StartError {
     }
 }
 
-fn check_setting(setting: &Setting, controllers: &[Vec<u8>]) -> Result<(), StartError> {
+fn check_setting(setting: &Setting, controllers: &[Vec<u8>]) -> Result<(), Error> {
     if !controllers.contains(&setting.controller) {
         let sentence = format!(
             "{} is for controller {}, which is not among those requested",

@@ -10,15 +10,14 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::beneath::components;
 use super::leftover::fresh_name;
 use super::mounts::Hierarchy;
 use super::patience::Patience;
 use super::place::{place, Place, Refusal, Target};
-use super::plan::{plan, Part};
-use super::translate::Write;
-use super::{settings, Place as Where, Request};
-use crate::{StartError, Step};
+use super::plan::{plan, Demand, Part, Way};
+use super::translate::{translate, Write};
+use super::{limits, own, Limit, Place as Where, Request, Wish};
+use crate::{Error, Step};
 
 /// The groups of one run.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ pub(crate) struct Run {
     ooms_before: u64,
 }
 
-fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> StartError {
-    StartError::new(Step::Cgroup, errno.raw_os_error(), detail)
+fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> Error {
+    Error::new(Step::Cgroup, errno.raw_os_error(), detail)
 }
 
 /// Makes and fills the group that is asked for, if one is. What fails leaves nothing behind.
@@ -41,41 +40,60 @@ fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> StartError {
 pub(crate) fn prepare(
     request: &Request,
     give_up: Option<BorrowedFd<'_>>,
-) -> Result<Option<Run>, StartError> {
+) -> Result<Option<Run>, Error> {
     if request.is_none() {
         return Ok(None);
     }
-    let mountinfo = std::fs::read("/proc/self/mountinfo").map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        failed(errno, b"/proc/self/mountinfo".as_slice())
-    })?;
-    let hierarchy = Hierarchy::detect(&mountinfo);
-    prepare_at(request, &hierarchy, geteuid().is_root(), give_up).map(Some)
+    let read = |path: &str| {
+        std::fs::read(path).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            failed(errno, path.as_bytes())
+        })
+    };
+    let host = Host {
+        hierarchy: Hierarchy::detect(&read("/proc/self/mountinfo")?),
+        memberships: read("/proc/self/cgroup")?,
+        is_root: geteuid().is_root(),
+    };
+    prepare_at(request, &host, give_up).map(Some)
+}
+
+/// What a request is carried out on.
+struct Host {
+    hierarchy: Hierarchy,
+    /// `/proc/self/cgroup`.
+    memberships: Vec<u8>,
+    is_root: bool,
 }
 
 fn prepare_at(
     request: &Request,
-    hierarchy: &Hierarchy,
-    is_root: bool,
+    host: &Host,
     give_up: Option<BorrowedFd<'_>>,
-) -> Result<Run, StartError> {
-    let Some(place) = &request.place else {
-        return Err(StartError::specification(
-            "cgroup controllers or settings are given, but neither a base nor a path for the group",
-        ));
+) -> Result<Run, Error> {
+    let place = match &request.place {
+        Some(place) => place,
+        None if request.controllers.is_empty() => &Where::Own,
+        None => {
+            return Err(Error::specification(
+                "cgroup controllers are given, but neither a base nor a path for the group",
+            ))
+        }
     };
-    if request.controllers.is_empty() {
-        return Err(StartError::specification("a cgroup is given, but no controllers for it"));
+    let demand = Demand::of(request)?;
+    if demand.is_empty() {
+        return Err(Error::specification("a cgroup is given, but no controllers for it"));
     }
-    let (Where::Base(path) | Where::Path(path)) = place;
-    let names = components(path).ok_or_else(|| failed(Errno::INVAL, path.as_slice()))?;
-    let plan = plan(request, hierarchy, is_root)?;
+    let way = Way::to(place, &host.memberships)?;
+    let plan = plan(&demand, &host.hierarchy, &way, host.is_root)?;
     let patience = Patience::new(request.wait, give_up);
+    let path = way.path();
     loop {
         let fresh = fresh_name();
         let target = Target {
             path,
-            names: &names,
+            names: &[],
+            is_own: matches!(place, Where::Own),
             is_path: matches!(place, Where::Path(_)),
             makes_way: matches!(place, Where::Path(_)),
             fresh: &fresh,
@@ -88,16 +106,19 @@ fn prepare_at(
             Err(Refusal::Dying | Refusal::Again) => {}
         }
         let goes_on = patience.pause(Duration::from_millis(5));
-        if !goes_on.map_err(|_| failed(Errno::CANCELED, path.as_slice()))? {
-            return Err(failed(Errno::BUSY, path.as_slice()));
+        if !goes_on.map_err(|_| failed(Errno::CANCELED, path))? {
+            return Err(failed(Errno::BUSY, path));
         }
     }
 }
 
 impl Run {
     fn attempt(plan: &[Part<'_>], target: &Target<'_>) -> Result<Self, Refusal> {
+        let names = plan.first().map_or(&[][..], |part| &part.names);
+        let mut path: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+        path.push(target.fresh.as_bytes());
         let mut run = Self {
-            path: [target.path, b"/", target.fresh.as_bytes()].concat(),
+            path: path.join(b"/".as_slice()),
             places: Vec::new(),
             doors: Vec::new(),
             door_names: Vec::new(),
@@ -110,37 +131,36 @@ impl Run {
             }
         }
         if target.is_path {
-            run.ooms_before = run.ooms();
+            run.ooms_before = run.all_ooms();
         }
         Ok(run)
     }
 
     fn add(&mut self, step: &Part<'_>, target: &Target<'_>) -> Result<(), Refusal> {
+        let target = Target { names: &step.names, ..*target };
         if step.is_extra {
             // Nothing is made for it but the leaf.
-            let target = Target { makes_way: false, ..*target };
+            let target = Target { makes_way: false, ..target };
             match place(&step.wanted, &target) {
                 Err(Refusal::Failed(error)) if error.errno != libc::EBUSY => return Ok(()),
                 result => self.places.push(result?),
             }
         } else {
-            self.places.push(place(&step.wanted, target)?);
+            if target.is_own {
+                own::prepare(step.wanted.mount, &step.names)?;
+            }
+            self.places.push(place(&step.wanted, &target)?);
         }
         Ok(self.fill_last(&step.writes)?)
     }
 
     /// Writes the limits of the place that was made last, and opens its door.
-    fn fill_last(&mut self, writes: &[Write]) -> Result<(), StartError> {
+    fn fill_last(&mut self, writes: &[Write]) -> Result<(), Error> {
         let Some(place) = self.places.last() else {
             return Ok(());
         };
         for write in writes {
-            let key = |errno| StartError::new(Step::Cgroup, errno, write.key.as_slice());
-            settings::apply(place.limits(), &write.file, &write.value).map_err(key)?;
-            // Throttles of version 1 don't reach the groups inside.
-            if write.file.as_bytes().starts_with(b"blkio.throttle.") {
-                settings::apply(&place.group.fd, &write.file, &write.value).map_err(key)?;
-            }
+            place.set(write)?;
         }
         let door = place.door().map_err(|errno| failed(errno, self.path.as_slice()))?;
         let controllers = place.controllers.join(b",".as_slice());
@@ -196,12 +216,52 @@ impl Run {
     }
 
     /// Also where nobody asked for the controller, but a group has it all the same.
-    fn ooms(&self) -> u64 {
+    fn all_ooms(&self) -> u64 {
         self.places.iter().map(Place::ooms).max().unwrap_or_default()
     }
 
-    pub(crate) fn oom_killed(&self) -> bool {
-        self.ooms() > self.ooms_before
+    /// How often the OOM killer struck since the run began.
+    pub(crate) fn ooms(&self) -> u64 {
+        self.all_ooms().saturating_sub(self.ooms_before)
+    }
+
+    /// Changes limits, in order; those before one that fails hold.
+    ///
+    /// A write that fails is tried again after the others: on version 1 the limit of memory can't
+    /// be raised above that of memory and swap, which may come next.
+    pub(crate) fn update(&self, wanted: &[Limit]) -> Result<(), Error> {
+        let wishes = wanted.iter().map(limits::wish).collect::<Result<Vec<_>, _>>()?;
+        if let Some(wish) = wishes.iter().find(|wish| self.place_of(wish).is_none()) {
+            let sentence = format!(
+                "{}: the run was started without the controller {}",
+                wish.key.escape_ascii(),
+                wish.controller.escape_ascii()
+            );
+            return Err(failed(Errno::OPNOTSUPP, sentence));
+        }
+        for (index, place) in self.places.iter().enumerate() {
+            let here = wishes.iter().filter(|wish| self.place_of(wish) == Some(index));
+            let writes = translate(place.group.version, &here.collect::<Vec<_>>())?;
+            let again: Vec<_> = writes.iter().filter(|write| place.set(write).is_err()).collect();
+            for write in again {
+                place.set(write)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a limit's controller is.
+    fn place_of(&self, wish: &Wish) -> Option<usize> {
+        self.places.iter().position(|place| {
+            let alike = |name: &Vec<u8>| {
+                *name == wish.controller || (name == b"blkio" && wish.controller == b"io")
+            };
+            place.controllers.iter().any(alike)
+        })
+    }
+
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Removes everything that this run made. The error is the path and the errno of what is

@@ -10,7 +10,7 @@ use super::group::processes;
 use super::mounts::Version;
 use super::place::Wanted;
 use super::settings;
-use crate::{StartError, Step};
+use crate::{Error, Step};
 
 fn names(fd: &OwnedFd, file: &CStr) -> Vec<Vec<u8>> {
     let text = settings::read(fd, file).unwrap_or_default();
@@ -30,11 +30,7 @@ pub(super) fn has(fd: &OwnedFd, wanted: &Wanted<'_>) -> bool {
 /// one of them must be changed the error is the command for it.
 ///
 /// What was enabled stays: other runs may rely on it by now.
-pub(super) fn enable(
-    fd: &OwnedFd,
-    wanted: &Wanted<'_>,
-    path: &[CString],
-) -> Result<(), StartError> {
+pub(super) fn enable(fd: &OwnedFd, wanted: &Wanted<'_>, path: &[CString]) -> Result<(), Error> {
     if wanted.mount.version == Version::V1 || wanted.controllers.is_empty() {
         return Ok(());
     }
@@ -43,7 +39,7 @@ pub(super) fn enable(
     // is inside already. The kernel's own root, which is the one without a type, is exempt.
     if settings::read(fd, c"cgroup.type").is_ok() && !processes(fd).is_empty() {
         let errno = rustix::io::Errno::BUSY.raw_os_error();
-        return Err(StartError::new(Step::Cgroup, errno, below(path, b"cgroup.procs")));
+        return Err(Error::new(Step::Cgroup, errno, below(path, b"cgroup.procs")));
     }
     let enabled = names(fd, c"cgroup.subtree_control");
     let there = names(fd, c"cgroup.controllers");
@@ -52,13 +48,13 @@ pub(super) fn enable(
             continue;
         }
         if !there.iter().any(|known| known == name) {
-            return Err(StartError::new(Step::Cgroup, libc::ENOENT, advice(wanted, name, path)));
+            return Err(Error::new(Step::Cgroup, libc::ENOENT, advice(wanted, name, path)));
         }
         // One at a time: in one write a refused one would take the others with it, unnamed.
         let line = [b"+".as_slice(), name].concat();
         if let Err(errno) = settings::write(fd, c"cgroup.subtree_control", &line) {
             let file = below(path, b"cgroup.subtree_control");
-            return Err(StartError::new(Step::Cgroup, errno.raw_os_error(), file));
+            return Err(Error::new(Step::Cgroup, errno.raw_os_error(), file));
         }
     }
     Ok(())

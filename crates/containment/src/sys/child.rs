@@ -9,6 +9,7 @@ use std::ffi::{c_char, CString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use super::init::Namespace;
 use super::signals::{block_only, default_disposition};
 
 /// Strings as exec wants them: owned, and a null-terminated array of pointers to them.
@@ -65,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) no_new_privs: bool,
     /// Descriptors to be closed by the exec, where `close_range` can't do it.
     pub(crate) close_on_exec: Option<Vec<RawFd>>,
+    /// Where the program gets a PID namespace of its own.
+    pub(crate) namespace: Option<Namespace>,
     /// Becomes readable (end of file) when the guardian dies.
     pub(crate) gate: OwnedFd,
     /// The guardian's end of the gate, of which the child must not keep a copy.
@@ -93,9 +96,13 @@ pub(crate) enum Point {
     DeathSignal,
     Mask,
     Exec,
+    UserNamespace,
+    Mount,
+    Fork,
+    Introduction,
 }
 
-const POINTS: [Point; 16] = [
+const POINTS: [Point; 20] = [
     Point::Session,
     Point::Stdio,
     Point::Dumpable,
@@ -112,6 +119,10 @@ const POINTS: [Point; 16] = [
     Point::DeathSignal,
     Point::Mask,
     Point::Exec,
+    Point::UserNamespace,
+    Point::Mount,
+    Point::Fork,
+    Point::Introduction,
 ];
 
 /// A failure on its way from the child to the guardian.
@@ -144,24 +155,29 @@ impl Failure {
 }
 
 /// The errno of the call that has just failed.
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-fn check(result: libc::c_int, point: Point, index: usize) -> Result<(), Failure> {
+pub(super) fn check(result: libc::c_int, point: Point, index: usize) -> Result<(), Failure> {
     if result >= 0 {
         return Ok(());
     }
     Err(failed(point, index, errno()))
 }
 
-fn failed(point: Point, index: usize, errno: i32) -> Failure {
+pub(super) fn failed(point: Point, index: usize, errno: i32) -> Failure {
     Failure { point, index: u16::try_from(index).unwrap_or(u16::MAX), errno }
 }
 
 /// Carries out the plan. Never returns.
 pub(super) fn run(plan: &Plan) -> ! {
     let Err(failure) = steps(plan);
+    give_up(plan, failure)
+}
+
+/// Reports a failure and ends this process.
+pub(super) fn give_up(plan: &Plan, failure: Failure) -> ! {
     let bytes = failure.encode();
     // SAFETY: `bytes` has as many bytes as are written; _exit ends this process, which is the
     // child, without running anything of the parent's.
@@ -309,12 +325,21 @@ fn drop_ambient_capabilities() -> Result<(), Failure> {
     check(result, Point::Capabilities, 0)
 }
 
-fn prctl(option: libc::c_int, value: libc::c_ulong, point: Point) -> Result<(), Failure> {
+pub(super) fn prctl(
+    option: libc::c_int,
+    value: libc::c_ulong,
+    point: Point,
+) -> Result<(), Failure> {
     // SAFETY: the options used here take numbers, no memory.
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }, point, 0)
 }
 
-fn write_all(fd: RawFd, bytes: &[u8], point: Point, index: usize) -> Result<(), Failure> {
+pub(super) fn write_all(
+    fd: RawFd,
+    bytes: &[u8],
+    point: Point,
+    index: usize,
+) -> Result<(), Failure> {
     // SAFETY: `bytes` is a live slice of that length.
     let result = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     if usize::try_from(result) == Ok(bytes.len()) {
@@ -325,7 +350,7 @@ fn write_all(fd: RawFd, bytes: &[u8], point: Point, index: usize) -> Result<(), 
 
 /// Ends this process when the gate says that the guardian is gone. Not by getppid, which is 0
 /// where the parent is in another PID namespace.
-fn leave_without_guardian(plan: &Plan) {
+pub(super) fn leave_without_guardian(plan: &Plan) {
     let mut byte = 0_u8;
     // SAFETY: one live byte is filled; the gate doesn't block. _exit runs nothing of the parent's.
     unsafe {

@@ -4,10 +4,12 @@
 //! The only unsafe code: system calls that rustix lacks, behind safe functions.
 
 mod child;
+mod init;
 mod process;
 mod signals;
 
 pub(crate) use child::{End, Failure, Limit, Plan, Point, Strings};
+pub(crate) use init::{Namespace, Report};
 pub(crate) use process::{
     close_range_works, fork_into, kill_direct_child, kill_own_group, send_signal, wait_any, Death,
 };

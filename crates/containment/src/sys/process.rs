@@ -8,10 +8,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::child::{self, Plan};
+use super::init;
 
-/// Forks; the child carries out the plan and never returns.
+/// Forks; the child carries out the plan and never returns. Where the plan has a namespace, the
+/// process is the first one in there, and the program a child of it.
 #[doc(alias = "fork")]
 pub(crate) fn fork_into(plan: &Plan) -> io::Result<u32> {
+    if let Some(namespace) = &plan.namespace {
+        return init::clone_into(plan, namespace);
+    }
     // SAFETY: a guardian has one thread, and even if it had more, the child calls nothing but
     // async-signal-safe functions until it executes another program or exits.
     match unsafe { libc::fork() } {
@@ -103,32 +108,58 @@ pub(crate) fn wait_any() -> io::Result<Option<Death>> {
             }
             return Err(error);
         }
+        // Not for a stop or continue of a traced child: nothing has ended.
+        if let Some(death) = Death::of(pid.unsigned_abs(), status, Usage::of(&usage)) {
+            return Ok(Some(death));
+        }
+    }
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    pub(super) user_micros: u64,
+    pub(super) system_micros: u64,
+    pub(super) max_rss_kib: u64,
+}
+
+impl Usage {
+    /// Async-signal-safe.
+    pub(super) fn of(usage: &libc::rusage) -> Self {
+        let micros = |time: libc::timeval| {
+            let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+            seconds * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
+        };
+        Self {
+            user_micros: micros(usage.ru_utime),
+            system_micros: micros(usage.ru_stime),
+            max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+        }
+    }
+}
+
+impl Death {
+    /// From what a wait has filled; `None` where nothing has ended.
+    pub(super) fn of(pid: u32, status: i32, usage: Usage) -> Option<Self> {
         let status = if libc::WIFEXITED(status) {
             Ok(low_byte(libc::WEXITSTATUS(status)))
         } else if libc::WIFSIGNALED(status) {
             Err((low_byte(libc::WTERMSIG(status)), libc::WCOREDUMP(status)))
         } else {
-            // A stop or continue of a traced child; nothing has ended.
-            continue;
+            return None;
         };
-        return Ok(Some(Death {
-            pid: pid.unsigned_abs(),
+        Some(Self {
+            pid,
             status,
-            user: duration(usage.ru_utime),
-            system: duration(usage.ru_stime),
-            max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
-        }));
+            user: Duration::from_micros(usage.user_micros),
+            system: Duration::from_micros(usage.system_micros),
+            max_rss_kib: usage.max_rss_kib,
+        })
     }
 }
 
 fn low_byte(value: i32) -> u8 {
     value.to_le_bytes()[0]
-}
-
-fn duration(time: libc::timeval) -> Duration {
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let micros = u64::try_from(time.tv_usec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
 /// Whether `close_range` with CLOSE_RANGE_CLOEXEC can be used (5.11, and no seccomp filter of

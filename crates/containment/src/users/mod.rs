@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::Account;
 use crate::procfs::decimal;
 use crate::specification::Specification;
-use crate::{StartError, Step};
+use crate::{Error, Step};
 use database::{Group, User};
 
 /// Where users and groups are found.
@@ -50,7 +50,7 @@ pub(crate) fn resolve(
     spec: &Specification,
     sources: &Sources,
     give_up: Option<BorrowedFd<'_>>,
-) -> Result<Credentials, StartError> {
+) -> Result<Credentials, Error> {
     let mut found = Credentials::default();
     let mut user = None;
     if let Some(name) = &spec.user {
@@ -63,7 +63,7 @@ pub(crate) fn resolve(
         (Some(name), _) => Some(sources.group(name, Step::Group, give_up)?),
         (None, Some(user)) => Some(user.gid.ok_or_else(|| {
             let sentence = format!("user {} has no entry that names a group: give one", user.uid);
-            StartError::new(Step::Group, 0, sentence)
+            Error::new(Step::Group, 0, sentence)
         })?),
         (None, None) => None,
     };
@@ -87,13 +87,13 @@ fn number(name: &[u8]) -> Option<u32> {
     (id != u32::MAX).then_some(id)
 }
 
-fn read(path: &Path, step: Step) -> Result<Vec<u8>, StartError> {
+fn read(path: &Path, step: Step) -> Result<Vec<u8>, Error> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => {
             let path = path.as_os_str().as_encoded_bytes();
-            Err(StartError::new(step, error.raw_os_error().unwrap_or(0), path))
+            Err(Error::new(step, error.raw_os_error().unwrap_or(0), path))
         }
     }
 }
@@ -112,15 +112,15 @@ impl Sources {
         name: &[u8],
         step: Step,
         give_up: Option<BorrowedFd<'_>>,
-    ) -> Result<Option<Vec<u8>>, StartError> {
+    ) -> Result<Option<Vec<u8>>, Error> {
         match self.getent {
             Some(program) if is_name(name) => getent::ask(program, database, name, give_up)
-                .map_err(|errno| StartError::new(step, errno, name)),
+                .map_err(|errno| Error::new(step, errno, name)),
             _ => Ok(None),
         }
     }
 
-    fn user(&self, name: &[u8], give_up: Option<BorrowedFd<'_>>) -> Result<User, StartError> {
+    fn user(&self, name: &[u8], give_up: Option<BorrowedFd<'_>>) -> Result<User, Error> {
         let known = read(&self.passwd, Step::User)?;
         let uid = number(name);
         let mut found = database::users(&known)
@@ -139,7 +139,7 @@ impl Sources {
         }
         found
             .or_else(|| uid.map(User::without_entry))
-            .ok_or_else(|| StartError::new(Step::User, 0, name))
+            .ok_or_else(|| Error::new(Step::User, 0, name))
     }
 
     fn group(
@@ -147,7 +147,7 @@ impl Sources {
         name: &[u8],
         step: Step,
         give_up: Option<BorrowedFd<'_>>,
-    ) -> Result<u32, StartError> {
+    ) -> Result<u32, Error> {
         let known = read(&self.group, step)?;
         let by_name = |bytes: &[u8]| {
             database::groups(bytes).find(|group| group.name == name).map(|Group { gid, .. }| gid)
@@ -158,7 +158,7 @@ impl Sources {
         self.ask("group", name, step, give_up)?
             .as_deref()
             .and_then(by_name)
-            .ok_or_else(|| StartError::new(step, 0, name))
+            .ok_or_else(|| Error::new(step, 0, name))
     }
 
     /// The user's groups as `initgroups(3)` would set them: the primary one and those that list
@@ -168,7 +168,7 @@ impl Sources {
         user: &User,
         gid: Option<u32>,
         give_up: Option<BorrowedFd<'_>>,
-    ) -> Result<Vec<u32>, StartError> {
+    ) -> Result<Vec<u32>, Error> {
         let mut groups: Vec<u32> = gid.into_iter().collect();
         let mut add = |gid| {
             if !groups.contains(&gid) {

@@ -7,15 +7,16 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use proton_stream_containment::cgroup::Place;
+use proton_stream_containment::cgroup::{Place, Request};
 use proton_stream_containment::{
-    become_guardian, start, Ended, Pipes, Program, Released, Signals, Specification, StartError,
+    become_guardian, start, Ended, Error, Pipes, Program, Released, Signals, Specification,
     Starting, Status, Stdio,
 };
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
 use super::How;
 use crate::bases::inside;
+use crate::counting::limit;
 
 /// One case.
 pub(crate) struct Case {
@@ -65,6 +66,11 @@ pub(crate) fn sh(script: &str) -> Specification {
     program("/bin/sh", &["-c", script])
 }
 
+/// The same program in a PID namespace.
+pub(crate) fn apart(spec: Specification) -> Specification {
+    Specification { pid_namespace: true, ..spec }
+}
+
 /// A guardian and what it has.
 pub(crate) struct Host {
     pub(crate) signals: Signals,
@@ -108,7 +114,7 @@ impl Host {
         Self { signals: become_guardian().expect("a guardian") }
     }
 
-    fn wait_for_exec(starting: &mut Starting) -> Result<(), StartError> {
+    fn wait_for_exec(starting: &mut Starting) -> Result<(), Error> {
         loop {
             assert!(wait_for(&*starting, PollFlags::IN, 20_000), "no report");
             if let Some(outcome) = starting.outcome() {
@@ -126,7 +132,7 @@ impl Host {
     }
 
     /// Why a program was not started; nothing of it is left.
-    pub(crate) fn refused(&mut self, spec: &Specification) -> StartError {
+    pub(crate) fn refused(&mut self, spec: &Specification) -> Error {
         let mut starting = match start(spec, None) {
             Ok(starting) => starting,
             Err(error) => return error,
@@ -214,6 +220,16 @@ impl Running {
         String::from_utf8_lossy(&all).lines().map(str::to_owned).collect()
     }
 
+    /// Reads and forgets what is there, and tells how much.
+    pub(crate) fn drain(&mut self) -> usize {
+        let mut file = std::fs::File::from(self.pipes.stdout.take().expect("its stdout"));
+        let mut all = Vec::new();
+        let error = file.read_to_end(&mut all).expect_err("no end of it");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        self.pipes.stdout = Some(file.into());
+        all.len()
+    }
+
     /// The pids that the program prints, one a line.
     pub(crate) fn pids(&mut self, count: usize) -> Vec<u32> {
         let lines = self.lines(count);
@@ -265,6 +281,22 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
                 Err(error) => panic!("{error}"),
             }
         }
+        // Runs a program with limits and nothing else, or says why not.
+        ("run-limited", [script]) => {
+            let limits = vec![limit("pids", "20")];
+            let cgroup = Request { limits, ..Request::default() };
+            match start(&Specification { cgroup, ..sh(script) }, None) {
+                Ok(mut starting) => {
+                    Host::wait_for_exec(&mut starting).expect("executed");
+                    let mut program = starting.into_program();
+                    print!("{}", read_all(program.take_pipes().stdout));
+                    let stats = program.stats().expect("a group");
+                    println!("limit {:?}", stats.pids_limit);
+                    host.end(&mut program);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
         // Begins to end a program, and takes its time.
         ("end-slowly", [path]) => {
             let place = Place::Path(path.as_bytes().to_vec());
@@ -303,6 +335,37 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
                         false
                     }
                 });
+            }
+        }
+        // Runs a program in a PID namespace.
+        ("run-apart", [script]) => print!("{}", host.output(&apart(sh(script)))),
+        // Says why a program is not run in one.
+        ("refused-apart", [option]) => {
+            let nobody = b"nobody".to_vec();
+            let mut spec = apart(sh("exit"));
+            match *option {
+                "user" => spec.user = Some(nobody),
+                "group" => spec.group = Some(b"nogroup".to_vec()),
+                "groups" => spec.groups = Some(vec![b"nogroup".to_vec()]),
+                _ => {}
+            }
+            println!("{}", host.refused(&spec));
+        }
+        // Holds a daemon, a program that ignores what it can, and a child of it.
+        ("hold-apart", []) => {
+            let script = "trap '' TERM HUP; setsid sh -c 'trap \"\" TERM HUP; sleep 300' & \
+                          while :; do sleep 300; done";
+            let running = host.start(&apart(sh(script)));
+            let mut pids = Vec::new();
+            eventually("all are there", || {
+                pids = running.program.survivors();
+                pids.len() >= 4
+            });
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            println!("{}", pids.join(" "));
+            std::io::stdout().flush().expect("flushed");
+            loop {
+                wait_for(&host.signals, PollFlags::IN, 1000);
             }
         }
         // A program that has this process's own streams.

@@ -12,7 +12,9 @@ mod host;
 
 mod bases;
 mod cgroups;
+mod counting;
 mod guarded;
+mod namespaces;
 mod owners;
 mod spawning;
 mod trees;
@@ -40,9 +42,18 @@ pub(crate) enum How {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [spawning::CASES, users::CASES, trees::CASES, cgroups::CASES, owners::CASES, guarded::CASES]
-        .into_iter()
-        .flatten()
+    [
+        spawning::CASES,
+        users::CASES,
+        trees::CASES,
+        cgroups::CASES,
+        counting::CASES,
+        namespaces::CASES,
+        owners::CASES,
+        guarded::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn main() -> ExitCode {

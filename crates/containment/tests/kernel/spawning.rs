@@ -322,7 +322,7 @@ fn a_program_killed_before_its_exec_was_not_started() {
     for _ in 0..200 {
         let mut starting =
             proton_stream_containment::start(&program("/bin/true", &[]), None).expect("forked");
-        let pid = starting.pid();
+        let pid = starting.pid().expect("our own child");
         let mut outcome = None;
         let killed = rustix::process::Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
         assert!(pid > 1);

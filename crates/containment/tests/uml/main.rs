@@ -9,6 +9,8 @@
 #[path = "../kernel/bases.rs"]
 mod bases;
 mod boot;
+#[path = "../kernel/counting.rs"]
+mod counting;
 mod cpio;
 #[path = "../kernel/host.rs"]
 // Not everything in it is of use on a machine without files.
@@ -33,7 +35,9 @@ pub(crate) enum How {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [limits::CASES, killing::CASES, places::CASES, owners::CASES].into_iter().flatten()
+    [limits::CASES, killing::CASES, places::CASES, owners::CASES, counting::CASES]
+        .into_iter()
+        .flatten()
 }
 
 /// Where the controllers are, in the guest: all in one tree.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use proton_stream_containment::cgroup::Place;
@@ -24,6 +25,9 @@ cases! {
     Root another_user_is_held_as_well;
     Root a_user_without_privilege_has_all_of_it_in_a_delegated_group;
     Root a_user_without_privilege_outside_of_its_group_is_refused;
+    Root limits_need_no_base_where_the_own_group_is_delegated;
+    Root a_users_own_group_is_delegated_to_that_user;
+    Root an_own_group_that_is_somebody_elses_is_refused_in_words;
 }
 
 fn with_a_path_the_limits_are_above_and_the_program_is_in_a_leaf() {
@@ -166,4 +170,69 @@ fn a_user_without_privilege_outside_of_its_group_is_refused() {
     assert!(!succeeded);
     assert!(text.contains("the cgroup can't be set up: memory"), "{text}");
     assert!(text.contains("Permission denied"), "{text}");
+}
+
+/// What a guardian prints that is started in a group, and may make groups in there.
+fn started_in(group: &Path, user: u32) -> (bool, String) {
+    fs::write(group.join("cgroup.procs"), "0").expect("entered");
+    let output = Command::new(std::env::current_exe().expect("this executable"))
+        .args(["--helper", "run-limited", "cat /proc/self/cgroup"])
+        .uid(user)
+        .gid(user)
+        .output()
+        .expect("a helper");
+    let where_we_are = fs::read_to_string("/proc/self/cgroup").expect("our own group");
+    fs::write(mount_of("any").join("cgroup.procs"), "0").expect("left");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    (output.status.success(), format!("{text}then {where_we_are}"))
+}
+
+/// A program ran beside whoever was there before, under the limit that it was given.
+fn ran_beside(bases: &Bases, group: &str, text: &str) {
+    let path = format!("0::/{}/{group}", bases.name());
+    assert!(text.starts_with(&format!("{path}/proton-")), "{text}");
+    assert!(text.contains("\nlimit Some(20)\n"), "{text}");
+    assert!(text.ends_with(&format!("then {path}/proton-host\n")), "{text}");
+    let group = bases.directory().join(group);
+    let inside = fs::read_dir(&group).expect("the group").flatten();
+    let inside: Vec<_> = inside.filter(|entry| entry.path().is_dir()).collect();
+    assert_eq!(inside.len(), 1, "the run's group is gone");
+    fs::remove_dir(group.join("proton-host")).expect("nobody is left in it");
+    fs::remove_dir(&group).expect("nor in the other");
+}
+
+fn limits_need_no_base_where_the_own_group_is_delegated() {
+    let bases = Bases::new(&["pids"]);
+    fs::write(bases.directory().join("cgroup.subtree_control"), "+pids").expect("enabled");
+    let group = bases.directory().join("service");
+    fs::create_dir(&group).expect("a group");
+    let marked = fs::File::open(&group).expect("the group");
+    rustix::fs::fsetxattr(&marked, c"trusted.delegate", b"1", rustix::fs::XattrFlags::empty())
+        .expect("as systemd does");
+    let (succeeded, text) = started_in(&group, 0);
+    assert!(succeeded, "{text}");
+    ran_beside(&bases, "service", &text);
+}
+
+fn a_users_own_group_is_delegated_to_that_user() {
+    let bases = Bases::new(&["pids"]);
+    delegated(&bases);
+    let (succeeded, text) = started_in(&bases.directory().join("own"), 65534);
+    assert!(succeeded, "{text}");
+    ran_beside(&bases, "own", &text);
+}
+
+fn an_own_group_that_is_somebody_elses_is_refused_in_words() {
+    let bases = Bases::new(&["pids"]);
+    fs::write(bases.directory().join("cgroup.subtree_control"), "+pids").expect("enabled");
+    let group = bases.directory().join("session");
+    fs::create_dir(&group).expect("a group");
+    for user in [0, 65534] {
+        let (succeeded, text) = started_in(&group, user);
+        assert!(!succeeded);
+        let sentence = format!("the own group /{}/session is not delegated", bases.name());
+        assert!(text.contains(&sentence), "{text}");
+        assert!(text.contains("systemd-run --scope -p Delegate=yes"), "{text}");
+    }
+    eventually("the group can be removed", || fs::remove_dir(&group).is_ok());
 }

@@ -12,7 +12,7 @@ use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use proton_stream_protocol::{
-    Exit, Field, FromGuardian, Header, Open, Stream, ToGuardian, HEADER_LENGTH,
+    Exit, Field, FromGuardian, Gauge, Header, Open, Stream, ToGuardian, HEADER_LENGTH,
 };
 
 /// How long a condition may take to come true.
@@ -30,6 +30,9 @@ pub enum Said {
     EndOfOutput(Stream),
     Exit(Exit),
     Error { code: u8, message: String },
+    Stats(Vec<(Gauge, u64)>),
+    Done,
+    Refused { errno: u32, detail: String },
 }
 
 impl From<FromGuardian<'_>> for Said {
@@ -49,6 +52,11 @@ impl From<FromGuardian<'_>> for Said {
             FromGuardian::EndOfOutput(stream) => Said::EndOfOutput(stream),
             FromGuardian::Exit(exit) => Said::Exit(exit),
             FromGuardian::Error { code, message } => Said::Error { code, message: text(message) },
+            FromGuardian::Stats(gauges) => Said::Stats(gauges),
+            FromGuardian::Done => Said::Done,
+            FromGuardian::Refused { errno, detail } => {
+                Said::Refused { errno, detail: text(detail) }
+            }
         }
     }
 }

@@ -16,12 +16,12 @@ mod occupied;
 mod version_2;
 
 /// A host whose hierarchies are directories.
-struct Host {
+struct Fake {
     root: PathBuf,
     hierarchy: Hierarchy,
 }
 
-impl Drop for Host {
+impl Drop for Fake {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.root);
     }
@@ -35,7 +35,7 @@ fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("proton-run-{}-{name}", std::process::id()))
 }
 
-impl Host {
+impl Fake {
     fn mount(root: &std::path::Path, version: Version, controllers: &[&str]) -> Mount {
         let point = root.join(controllers.join(","));
         for group in ["", "base", "base/other"] {
@@ -46,6 +46,7 @@ impl Host {
         }
         Mount {
             point: point.into_os_string().into_encoded_bytes(),
+            root: b"/".to_vec(),
             version,
             controllers: names(controllers),
             magic: None,
@@ -71,8 +72,17 @@ impl Host {
         names
     }
 
-    fn made(&self, request: &Request) -> Result<Run, StartError> {
-        prepare_at(request, &self.hierarchy, true, None)
+    /// This process is in `base`.
+    fn host(&self) -> Host {
+        Host {
+            hierarchy: self.hierarchy.clone(),
+            memberships: b"2:memory:/base\n1:cpu,cpuacct:/base\n0::/base\n".to_vec(),
+            is_root: true,
+        }
+    }
+
+    fn made(&self, request: &Request) -> Result<Run, Error> {
+        prepare_at(request, &self.host(), None)
     }
 
     fn group(&self, path: &str) -> PathBuf {
@@ -106,7 +116,7 @@ fn setting(controller: &str, file: &str, value: &str) -> Setting {
     Setting { controller: controller.into(), file: file.into(), value: value.into() }
 }
 
-fn refusal(host: &Host, request: &Request) -> (Step, i32, Vec<u8>) {
+fn refusal(host: &Fake, request: &Request) -> (Step, i32, Vec<u8>) {
     let error = host.made(request).expect_err("refused");
     (error.step, error.errno, error.detail)
 }

@@ -15,8 +15,8 @@ use std::ffi::CString;
 use super::beneath::plain_name;
 use super::mounts::Version;
 use super::settings::number;
-use super::Setting;
-use crate::{StartError, Step};
+use super::Wish;
+use crate::{Error, Step};
 
 /// One value for one file, as this host has it.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,15 +28,12 @@ pub(super) struct Write {
 }
 
 /// What is to be written into a group of one hierarchy, in order.
-pub(super) fn translate(version: Version, settings: &[&Setting]) -> Result<Vec<Write>, StartError> {
+pub(super) fn translate(version: Version, wishes: &[&Wish]) -> Result<Vec<Write>, Error> {
     let mut writes = Vec::new();
-    for (index, setting) in settings.iter().enumerate() {
-        let (before, after) = (settings.get(..index), settings.get(index + 1..));
-        let context = Context {
-            setting,
-            before: before.unwrap_or_default(),
-            after: after.unwrap_or_default(),
-        };
+    for (index, wish) in wishes.iter().enumerate() {
+        let (before, after) = (wishes.get(..index), wishes.get(index + 1..));
+        let context =
+            Context { wish, before: before.unwrap_or_default(), after: after.unwrap_or_default() };
         match version {
             Version::V1 => to_v1::translate(&context, &mut writes)?,
             Version::V2 => to_v2::translate(&context, &mut writes)?,
@@ -45,20 +42,20 @@ pub(super) fn translate(version: Version, settings: &[&Setting]) -> Result<Vec<W
     Ok(writes)
 }
 
-/// A setting among the others for its hierarchy.
+/// A wish among the others for its hierarchy.
 struct Context<'a> {
-    setting: &'a Setting,
-    before: &'a [&'a Setting],
-    after: &'a [&'a Setting],
+    wish: &'a Wish,
+    before: &'a [&'a Wish],
+    after: &'a [&'a Wish],
 }
 
 impl Context<'_> {
     fn value(&self) -> &[u8] {
-        self.setting.value.trim_ascii()
+        self.wish.value.trim_ascii()
     }
 
     /// The value as a number, without which it can't be translated.
-    fn number(&self) -> Result<i128, StartError> {
+    fn number(&self) -> Result<i128, Error> {
         let text = std::str::from_utf8(self.value()).ok();
         let number = text.and_then(number).filter(|number| *number >= 0);
         number.ok_or_else(|| self.refuse("the value is not a number"))
@@ -79,17 +76,17 @@ impl Context<'_> {
         self.after.iter().any(|other| other.file == file)
     }
 
-    fn write(&self, file: &[u8], value: impl Into<Vec<u8>>) -> Result<Write, StartError> {
-        let key = self.setting.file.clone();
+    fn write(&self, file: &[u8], value: impl Into<Vec<u8>>) -> Result<Write, Error> {
+        let key = self.wish.key.clone();
         match plain_name(file) {
             Some(file) => Ok(Write { file, value: value.into(), key }),
-            None => Err(StartError::new(Step::Cgroup, libc::EINVAL, key)),
+            None => Err(Error::new(Step::Cgroup, libc::EINVAL, key)),
         }
     }
 
-    fn refuse(&self, why: &str) -> StartError {
-        let sentence = format!("{}: {why}", self.setting.file.escape_ascii());
-        StartError::new(Step::Cgroup, libc::EINVAL, sentence)
+    fn refuse(&self, why: &str) -> Error {
+        let sentence = format!("{}: {why}", self.wish.key.escape_ascii());
+        Error::new(Step::Cgroup, libc::EINVAL, sentence)
     }
 }
 

@@ -3,18 +3,19 @@
 
 use super::*;
 
-fn settings(list: &[(&str, &str)]) -> Vec<Setting> {
-    let setting = |(file, value): &(&str, &str)| Setting {
+fn wishes(list: &[(&str, &str)]) -> Vec<Wish> {
+    let wish = |(file, value): &(&str, &str)| Wish {
         controller: b"any".to_vec(),
         file: file.as_bytes().to_vec(),
         value: value.as_bytes().to_vec(),
+        key: file.as_bytes().to_vec(),
     };
-    list.iter().map(setting).collect()
+    list.iter().map(wish).collect()
 }
 
-fn translated(version: Version, list: &[(&str, &str)]) -> Result<Vec<String>, StartError> {
-    let settings = settings(list);
-    let writes = translate(version, &settings.iter().collect::<Vec<_>>())?;
+fn translated(version: Version, list: &[(&str, &str)]) -> Result<Vec<String>, Error> {
+    let wishes = wishes(list);
+    let writes = translate(version, &wishes.iter().collect::<Vec<_>>())?;
     let text = |write: &Write| {
         format!("{}={}", write.file.to_string_lossy(), String::from_utf8_lossy(&write.value))
     };

@@ -5,7 +5,7 @@
 
 use super::super::settings::number;
 use super::{between, scaled, Context, Write};
-use crate::StartError;
+use crate::Error;
 
 /// Files that only version 2 has, and nothing on version 1 has the effect of.
 const WITHOUT_COUNTERPART: [&[u8]; 16] = [
@@ -35,9 +35,9 @@ const THROTTLES: [(&str, &[u8]); 4] = [
     ("wiops", b"blkio.throttle.write_iops_device"),
 ];
 
-pub(super) fn translate(context: &Context<'_>, into: &mut Vec<Write>) -> Result<(), StartError> {
+pub(super) fn translate(context: &Context<'_>, into: &mut Vec<Write>) -> Result<(), Error> {
     let value = context.value();
-    let write = match context.setting.file.as_slice() {
+    let write = match context.wish.file.as_slice() {
         b"memory.max" => context.write(b"memory.limit_in_bytes", amount(value))?,
         b"memory.swap.max" => context.write(b"memory.memsw.limit_in_bytes", swap(context)?)?,
         b"cpu.max" => {
@@ -66,7 +66,7 @@ pub(super) fn translate(context: &Context<'_>, into: &mut Vec<Write>) -> Result<
             } else if WITHOUT_COUNTERPART.contains(&name) {
                 return Err(context.refuse("no counterpart on cgroup v1"));
             } else {
-                context.write(name, context.setting.value.as_slice())?
+                context.write(name, context.wish.value.as_slice())?
             }
         }
     };
@@ -84,7 +84,7 @@ fn amount(value: &[u8]) -> &[u8] {
 }
 
 /// Version 2 limits swap by itself, version 1 memory and swap together.
-fn swap(context: &Context<'_>) -> Result<Vec<u8>, StartError> {
+fn swap(context: &Context<'_>) -> Result<Vec<u8>, Error> {
     if context.is_boundless() {
         return Ok(b"-1".to_vec());
     }
@@ -105,7 +105,7 @@ fn swap(context: &Context<'_>) -> Result<Vec<u8>, StartError> {
 }
 
 /// `100` or `default 100`; a weight for one device has another file.
-fn weight(context: &Context<'_>) -> Result<String, StartError> {
+fn weight(context: &Context<'_>) -> Result<String, Error> {
     let text = String::from_utf8_lossy(context.value()).into_owned();
     let number = number(text.strip_prefix("default ").unwrap_or(&text));
     let number = number
@@ -114,7 +114,7 @@ fn weight(context: &Context<'_>) -> Result<String, StartError> {
     Ok(scaled(number, 500, 100, 10, 1000).to_string())
 }
 
-fn throttles(context: &Context<'_>, into: &mut Vec<Write>) -> Result<(), StartError> {
+fn throttles(context: &Context<'_>, into: &mut Vec<Write>) -> Result<(), Error> {
     let malformed = || context.refuse("the value is not MAJOR:MINOR KEY=NUMBER ...");
     let text = String::from_utf8_lossy(context.value()).into_owned();
     let mut words = text.split_whitespace();

@@ -5,7 +5,7 @@
 
 use super::super::settings::number;
 use super::{between, scaled, Context, Write};
-use crate::StartError;
+use crate::Error;
 
 /// Files that only version 1 has, and nothing on version 2 has the effect of. Whole names, or all
 /// that begin so where there is a `*`.
@@ -37,9 +37,9 @@ const WITHOUT_COUNTERPART: [&str; 22] = [
 /// The kernel's, where a quota is given without a period.
 const DEFAULT_PERIOD: &[u8] = b"100000";
 
-pub(super) fn translate(context: &Context<'_>, into: &mut Vec<Write>) -> Result<(), StartError> {
+pub(super) fn translate(context: &Context<'_>, into: &mut Vec<Write>) -> Result<(), Error> {
     let value = context.value();
-    let write = match context.setting.file.as_slice() {
+    let write = match context.wish.file.as_slice() {
         b"memory.limit_in_bytes" => context.write(b"memory.max", amount(value))?,
         // Version 1 pushes a group back to it under pressure only, version 2 always.
         b"memory.soft_limit_in_bytes" => context.write(b"memory.high", amount(value))?,
@@ -83,7 +83,7 @@ pub(super) fn translate(context: &Context<'_>, into: &mut Vec<Write>) -> Result<
             } else if WITHOUT_COUNTERPART.iter().any(|known| matches(known, name)) {
                 return Err(context.refuse("no counterpart on cgroup v2"));
             } else {
-                context.write(name, context.setting.value.as_slice())?
+                context.write(name, context.wish.value.as_slice())?
             }
         }
     };
@@ -108,7 +108,7 @@ fn amount(value: &[u8]) -> &[u8] {
 }
 
 /// Version 1 limits memory and swap together, version 2 swap by itself.
-fn swap(context: &Context<'_>) -> Result<Vec<u8>, StartError> {
+fn swap(context: &Context<'_>) -> Result<Vec<u8>, Error> {
     if context.is_boundless() {
         return Ok(b"max".to_vec());
     }
@@ -126,7 +126,7 @@ fn swap(context: &Context<'_>) -> Result<Vec<u8>, StartError> {
 }
 
 /// `8:0 1048576` is `8:0 rbps=1048576`, and 0 is no limit.
-fn throttle(context: &Context<'_>, kind: &str) -> Result<Write, StartError> {
+fn throttle(context: &Context<'_>, kind: &str) -> Result<Write, Error> {
     let text = String::from_utf8_lossy(context.value()).into_owned();
     let words: Vec<&str> = text.split_whitespace().collect();
     let [device, limit] = words.as_slice() else {
