@@ -26,6 +26,7 @@ mod signals;
 mod specification;
 mod start;
 mod stdio;
+mod survey;
 #[allow(unsafe_code)]
 mod sys;
 mod tree;
@@ -36,3 +37,4 @@ pub use program::{Ended, Level, Pipes, Program, Reaped, Released, Status};
 pub use signals::{become_guardian, Received, Signals};
 pub use specification::{Rlimit, Specification, Stdio};
 pub use start::{start, Starting};
+pub use survey::{survey, Check};

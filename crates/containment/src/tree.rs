@@ -124,6 +124,15 @@ impl Tree {
         Self { me, listing }
     }
 
+    /// How descendants are seen, in words; `None` when they are not.
+    pub(crate) fn how(&self) -> Option<&'static str> {
+        match self.listing {
+            Listing::Children(_) => Some("the kernel lists each process's children"),
+            Listing::Scan(_) => Some("all processes are looked through, 1 ms for each hundred"),
+            Listing::Nothing => None,
+        }
+    }
+
     /// Whether there is no way to see descendants.
     pub(crate) fn is_blind(&self) -> bool {
         matches!(self.listing, Listing::Nothing)

@@ -8,9 +8,12 @@
 //! front doors: `proton-guardian session` speaks the protocol of
 //! `docs/PROTOCOL.md` on its stdin and stdout, and
 //! `proton-guardian [options] [--] program [argument...]` is for people in a shell.
+//! `proton-guardian doctor` tells what the host offers.
 
 #![forbid(unsafe_code)]
 
+mod arguments;
+mod doctor;
 mod ending;
 mod group;
 mod inbox;
@@ -24,6 +27,7 @@ mod run;
 mod session;
 mod shell;
 mod specification;
+mod sweep;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -35,13 +39,15 @@ use rustix::stdio::{stdin, stdout};
 /// The executable: reads the arguments of the process and does what they say.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if arguments == ["session"] {
-        return match serve_on_stdio() {
+    match arguments.split_first() {
+        Some((first, [])) if first == "session" => match serve_on_stdio() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => shell::fail(&format!("the session can't go on: {error}")),
-        };
+        },
+        Some((first, [])) if first == "doctor" => doctor::main(),
+        Some((first, rest)) if first == "sweep" => sweep::main(rest),
+        _ => shell::main(arguments),
     }
-    shell::main(arguments)
 }
 
 fn serve_on_stdio() -> std::io::Result<()> {

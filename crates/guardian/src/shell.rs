@@ -7,18 +7,16 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use lexopt::prelude::*;
 use proton_stream_containment::{
-    become_guardian, cgroup, start, Error, Program, Released, Signals, Specification, Status,
-    Stdio, Step,
+    become_guardian, start, Error, Program, Released, Signals, Status, Step,
 };
 use rustix::event::PollFlags;
 use rustix::process::{getpid, kill_process, Signal};
 
+use crate::arguments::{parse, Command, Request};
 use crate::ending::{
     Ending, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH,
 };
@@ -28,43 +26,6 @@ use crate::polling::{PollSet, Token};
 const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
-
-const HELP: &str = "\
-Runs a program and ends it with everything that it started.
-
-Usage: proton-guardian [options] [--] program [argument...]
-
-  --cd DIR                  enter DIR first
-  --env KEY=VALUE           set a variable (many)
-  --unset KEY               remove a variable (many)
-  --arg0 NAME               the program's argv[0]
-  --uid USER                run as USER, a name or a number, with its groups
-  --gid GROUP               run with GROUP, a name or a number
-  --delay-to-sigkill MS     milliseconds from the first signal to SIGKILL (500)
-  --cgroup-controller NAME  contain with this controller (many)
-  --cgroup-base PATH        in a new group below PATH
-  --cgroup-path PATH        in the group PATH
-  --cgroup-set C:FILE:VALUE set a parameter of controller C (many)
-  --help, --version
-
-Options end at the program. SIGINT, SIGQUIT, SIGTERM and SIGHUP end the whole
-tree with that signal first; SIGTSTP, SIGCONT and SIGWINCH are passed on. The
-program has a session of its own: one that takes over the whole terminal can't
-be run in it.
-
-The exit status is the program's, 128+N if signal N killed it, 127 if it was not
-found, 126 if it could not be executed, 125 if something else failed first.
-";
-
-struct Command {
-    specification: Specification,
-    kill_delay: Duration,
-}
-
-enum Request {
-    Run(Box<Command>),
-    Print(String),
-}
 
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     match parse(arguments) {
@@ -89,83 +50,6 @@ pub(crate) fn fail(sentence: &str) -> ExitCode {
 /// On stderr. Where that can't be written, nobody hears it, and the exit status stays what it is.
 fn complain(sentence: &str) {
     let _ = writeln!(std::io::stderr(), "proton-guardian: {sentence}");
-}
-
-fn parse(arguments: Vec<OsString>) -> Result<Request, lexopt::Error> {
-    let mut specification = Specification {
-        stdio: [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
-        inherited: std::env::vars_os()
-            .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
-            .collect(),
-        ..Specification::default()
-    };
-    let mut kill_delay = Duration::from_millis(500);
-    let mut parser = lexopt::Parser::from_args(arguments);
-    let program = loop {
-        let Some(argument) = parser.next()? else {
-            return Err("no program is named".into());
-        };
-        match argument {
-            Value(program) => break program,
-            Long("help") | Short('h') => return Ok(Request::Print(HELP.into())),
-            Long("version") | Short('V') => {
-                let version = env!("CARGO_PKG_VERSION");
-                return Ok(Request::Print(format!("proton-guardian {version}\n")));
-            }
-            Long("cd") => specification.directory = Some(bytes(&mut parser)?),
-            Long("env") => {
-                let entry = bytes(&mut parser)?;
-                match entry.iter().position(|byte| *byte == b'=') {
-                    None | Some(0) => {
-                        let entry = entry.escape_ascii();
-                        return Err(format!("--env {entry} is not KEY=VALUE").into());
-                    }
-                    Some(_) => specification.set.push(entry),
-                }
-            }
-            Long("unset") => specification.unset.push(bytes(&mut parser)?),
-            Long("arg0") => specification.arg0 = Some(bytes(&mut parser)?),
-            Long("uid") => specification.user = Some(bytes(&mut parser)?),
-            Long("gid") => specification.group = Some(bytes(&mut parser)?),
-            Long("delay-to-sigkill") => {
-                let milliseconds: u32 = parser.value()?.parse()?;
-                kill_delay = Duration::from_millis(milliseconds.into());
-            }
-            Long("cgroup-controller") => {
-                specification.cgroup.controllers.push(bytes(&mut parser)?);
-            }
-            Long("cgroup-base") => {
-                specification.cgroup.place = Some(cgroup::Place::Base(bytes(&mut parser)?));
-            }
-            Long("cgroup-path") => {
-                specification.cgroup.place = Some(cgroup::Place::Path(bytes(&mut parser)?));
-            }
-            Long("cgroup-set") => specification.cgroup.settings.push(setting(&mut parser)?),
-            other => return Err(other.unexpected()),
-        }
-    };
-    specification.program = program.into_vec();
-    // Whatever follows is the program's, also what looks like an option.
-    specification.arguments = parser.raw_args()?.map(OsString::into_vec).collect();
-    Ok(Request::Run(Box::new(Command { specification, kill_delay })))
-}
-
-fn bytes(parser: &mut lexopt::Parser) -> Result<Vec<u8>, lexopt::Error> {
-    parser.value().map(OsString::into_vec)
-}
-
-fn setting(parser: &mut lexopt::Parser) -> Result<cgroup::Setting, lexopt::Error> {
-    let text = bytes(parser)?;
-    let mut parts = text.splitn(3, |byte| *byte == b':').map(<[u8]>::to_vec);
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(controller), Some(file), Some(value)) => {
-            Ok(cgroup::Setting { controller, file, value })
-        }
-        _ => {
-            let text = text.escape_ascii();
-            Err(format!("--cgroup-set {text} is not CONTROLLER:FILE:VALUE").into())
-        }
-    }
 }
 
 fn run(command: &Command) -> std::io::Result<u8> {
@@ -193,6 +77,7 @@ fn run(command: &Command) -> std::io::Result<u8> {
         program: starting.into_program(),
         ending: None,
         kill_delay: command.kill_delay,
+        wait_for_tree: command.wait_for_tree,
     };
     for signal in early {
         contained.pass_on(signal);
@@ -228,6 +113,7 @@ struct Contained {
     program: Program,
     ending: Option<Ending>,
     kill_delay: Duration,
+    wait_for_tree: bool,
 }
 
 impl Contained {
@@ -245,7 +131,7 @@ impl Contained {
             if reaped.alone {
                 break;
             }
-            if self.program.ended().is_some() {
+            if self.program.ended().is_some() && !self.wait_for_tree {
                 self.end(SIGTERM);
             }
             if let Some(ending) = &mut self.ending {

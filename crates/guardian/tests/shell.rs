@@ -116,6 +116,103 @@ fn options_do_what_they_say() {
 }
 
 #[test]
+fn attributes_of_the_process_are_set() {
+    let show = "umask; nice; ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj; \
+                grep -o 'NoNewPrivs.*' /proc/self/status";
+    let options = [
+        ["--umask", "027"],
+        ["--nice", "5"],
+        ["--rlimit", "nofile=64:128"],
+        ["--oom-score-adj", "500"],
+    ];
+    let mut arguments: Vec<&str> = options.concat();
+    arguments.extend(["--no-new-privs", "sh", "-c", show]);
+    assert_eq!(text(&run(&arguments).stdout), "0027\n5\n64\n128\n500\nNoNewPrivs:\t1\n");
+    let core = run(&["--rlimit", "core=unlimited", "sh", "-c", "ulimit -c"]);
+    // Who may not raise it is told so.
+    assert!(text(&core.stdout) == "unlimited\n" || text(&core.stderr).contains("rlimit core"));
+}
+
+#[test]
+fn given_groups_are_all_there_are() {
+    if !support::is_root() {
+        return;
+    }
+    let ids = run(&["--uid", "nobody", "--groups", "daemon,2", "id", "-G"]);
+    assert_eq!(text(&ids.stdout), "65534 1 2\n");
+    let ids = run(&["--groups", "", "id", "-G"]);
+    assert_eq!(text(&ids.stdout), "0\n");
+}
+
+#[test]
+fn descendants_are_waited_for_where_that_is_asked() {
+    let script = "(sleep 0.2; echo later) & echo first; exit 7";
+    let output = run(&["--on-exit", "wait", "sh", "-c", script]);
+    assert_eq!((text(&output.stdout), output.status.code()), ("first\nlater\n", Some(7)));
+    let output = run(&["--on-exit", "kill-tree", "sh", "-c", "(sleep 60; echo later) & exit 7"]);
+    assert_eq!((text(&output.stdout), output.status.code()), ("", Some(7)));
+}
+
+#[test]
+fn a_namespace_is_a_world_of_its_own() {
+    let arguments = ["--containment", "pid-namespace", "sh", "-c", "echo $$ $PPID; exit 9"];
+    let output = run(&arguments);
+    assert_eq!((text(&output.stdout), output.status.code()), ("2 1\n", Some(9)));
+}
+
+#[test]
+fn a_limit_is_one_or_the_program_is_not_run() {
+    let script = "cat /proc/self/cgroup";
+    let output = run(&["--limit", "pids=20", "sh", "-c", script]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    if output.status.success() {
+        assert!(stdout.contains("/proton-"), "{stdout}");
+    } else {
+        assert!(stderr.contains("not delegated") || stderr.contains("cgroup"), "{stderr}");
+        assert_eq!(stdout, "");
+    }
+}
+
+#[test]
+fn the_doctor_tells_what_is_there_and_how_to_get_the_rest() {
+    let output = run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report = text(&output.stdout);
+    for name in ["kernel", "pidfd", "subreaper", "/proc", "pid_namespace", "cgroup bases"] {
+        assert!(report.lines().any(|line| line.starts_with(name)), "{name}: {report}");
+    }
+    // Without any capability, in a user namespace that allows no further one.
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c"])
+        .arg(
+            "echo 0 > /proc/sys/user/max_user_namespaces && \
+             exec setpriv --bounding-set -all --inh-caps -all -- \"$0\" doctor",
+        )
+        .arg(env!("CARGO_BIN_EXE_proton-guardian"))
+        .output()
+        .unwrap();
+    let report = text(&output.stdout);
+    assert!(report.contains("other users    NO"), "{report}");
+    assert!(report.contains("-> start as root, or with the capabilities"), "{report}");
+    assert!(report.contains("pid_namespace  NO"), "{report}");
+    assert!(report.contains("-> sysctl -w user.max_user_namespaces="), "{report}");
+    // A program of that name is run by saying so.
+    assert_eq!(run(&["--", "doctor"]).status.code(), Some(127));
+}
+
+#[test]
+fn a_sweep_of_what_is_no_run_is_refused() {
+    for path in ["", "base", "../x", "base/proton-1"] {
+        let output = run(&["sweep", path]);
+        assert_eq!(output.status.code(), Some(125), "{path}");
+        assert!(text(&output.stderr).contains("Invalid argument"), "{output:?}");
+    }
+    assert_eq!(run(&["sweep"]).status.code(), Some(125));
+    // Nothing of it is there: it is clean.
+    assert_eq!(run(&["sweep", "none/proton-1-123456789"]).status.code(), Some(0));
+}
+
+#[test]
 fn another_user_brings_its_own_groups_and_nothing_else() {
     if !support::is_root() {
         return;
@@ -146,6 +243,19 @@ fn bad_options_say_what_is_wrong() {
         (&["--env", "novalue", "true"][..], "KEY=VALUE"),
         (&["--delay-to-sigkill", "soon", "true"][..], "soon"),
         (&["--cgroup-set", "cpu", "true"][..], "CONTROLLER:FILE:VALUE"),
+        (&["--umask", "9", "true"][..], "--umask 9 is not 0 to 777"),
+        (&["--umask", "1000", "true"][..], "0 to 777"),
+        (&["--nice", "low", "true"][..], "low"),
+        (&["--nice", "20", "true"][..], "nice is not between -20 and 19"),
+        (&["--rlimit", "nofile", "true"][..], "NAME=SOFT[:HARD]"),
+        (&["--rlimit", "nofile=-1", "true"][..], "NAME=SOFT[:HARD]"),
+        (&["--rlimit", "nofiles=1", "true"][..], "rlimit nofiles"),
+        (&["--oom-score-adj", "1001", "true"][..], "between -1000 and 1000"),
+        (&["--on-exit", "leave", "true"][..], "kill-tree or wait"),
+        (&["--containment", "jail", "true"][..], "pid-namespace"),
+        (&["--limit", "memory", "true"][..], "NAME=VALUE"),
+        (&["--limit", "memmory=1G", "true"][..], "allowed are memory, memory_high"),
+        (&["--limit", "memory=lots", "true"][..], "allowed is a number of bytes"),
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(125), "{arguments:?}");

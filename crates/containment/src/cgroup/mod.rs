@@ -27,6 +27,7 @@ mod run;
 mod settings;
 mod stats;
 mod subtree;
+mod survey;
 mod translate;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use after::clean_after;
 pub(crate) use run::{prepare, Run};
 pub use stats::Stats;
+pub(crate) use survey::survey;
 
 /// The group asked for. The default is none.
 #[derive(Debug, Clone, PartialEq, Eq)]

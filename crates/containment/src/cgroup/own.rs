@@ -62,14 +62,15 @@ pub(super) fn own_path(mount: &Mount, memberships: &[u8]) -> Option<Vec<CString>
 }
 
 /// Opens it, if it is delegated.
-fn open(mount: &Mount, names: &[CString]) -> Result<OwnedFd, Error> {
+pub(super) fn open(mount: &Mount, names: &[CString]) -> Result<OwnedFd, Error> {
     let failed = |errno: Errno| Error::new(Step::Cgroup, errno.raw_os_error(), shown(names));
     let top = mount.open().map_err(failed)?;
     let fd = names.iter().try_fold(top, |fd, name| enter(&fd, name)).map_err(failed)?;
     if is_delegated(&fd, names) {
         Ok(fd)
     } else {
-        Err(Error::new(Step::Cgroup, libc::EPERM, advice(mount, names)))
+        let (found, remedy) = advice(mount, names);
+        Err(Error::new(Step::Cgroup, libc::EPERM, format!("{found}: {remedy}")))
     }
 }
 
@@ -125,21 +126,20 @@ fn shown(names: &[CString]) -> Vec<u8> {
     }
 }
 
-fn advice(mount: &Mount, names: &[CString]) -> String {
-    let controllers: Vec<_> = match mount.version {
-        Version::V1 => mount.controllers.iter().map(|name| name.escape_ascii()).collect(),
-        Version::V2 => Vec::new(),
-    };
-    let group = match controllers.first() {
-        Some(controller) => format!("{controller}:proton"),
+/// That it is not delegated, in words, and how it could be.
+pub(super) fn advice(mount: &Mount, names: &[CString]) -> (String, String) {
+    let controller = mount.controllers.first().filter(|_| mount.version == Version::V1);
+    let group = match controller {
+        Some(controller) => format!("{}:proton", controller.escape_ascii()),
         None => "memory,cpu,pids:proton".into(),
     };
-    format!(
-        "the own group {} is not delegated to this process: start it with `systemd-run --scope \
-         -p Delegate=yes COMMAND`, or `cgcreate -a $(whoami) -g {group}` and give cgroup_base \
-         \"proton\"",
-        shown(names).escape_ascii()
-    )
+    let found =
+        format!("the own group {} is not delegated to this process", shown(names).escape_ascii());
+    let remedy = format!(
+        "start it with `systemd-run --scope -p Delegate=yes COMMAND`, or `sudo cgcreate -a \
+         $(whoami) -g {group}` and give cgroup_base \"proton\""
+    );
+    (found, remedy)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ fn its_pid_is_the_one_that_others_see() {
     running.lines(1);
     let pid = running.program.pid().expect("it lives");
     eventually("it is the one that was started", || {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\060\0")
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x0060\0")
     });
     assert!(running.program.signal(libc::SIGUSR1).expect("sent"));
     let ended = host.wait(&mut running.program);

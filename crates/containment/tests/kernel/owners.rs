@@ -12,7 +12,7 @@ use proton_stream_containment::cgroup::clean_after;
 use proton_stream_containment::{start, Step};
 
 use crate::bases::{inside, Bases};
-use crate::host::{bytes, cases, eventually, is_alive, sh, Host};
+use crate::host::{cases, eventually, is_alive, sh, Host};
 use crate::mount_of;
 
 cases! {
@@ -88,14 +88,12 @@ fn what_a_killed_guardian_left_can_be_cleaned_without_a_start() {
         let leaf = groups.map(|entry| entry.file_name().into_string().expect("text"));
         let leaf = leaf.into_iter().find(|name| name.starts_with("proton-")).expect("a leaf");
         let path = format!("{place}/{leaf}");
-        let clean = || {
-            let controllers = bytes(&["cpu", "pids"]);
-            clean_after(&controllers, path.as_bytes(), Duration::from_secs(20)).expect("no error")
-        };
-        assert!(!clean(), "its guardian lives");
+        let clean = || clean_after(path.as_bytes(), Duration::from_secs(20));
+        let error = clean().expect_err("its guardian lives");
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
         assert!(pids.iter().all(|pid| is_alive(*pid)));
         kill(first);
-        assert!(clean());
+        assert_eq!(clean().expect("cleaned"), []);
         eventually("they are gone", || pids.iter().all(|pid| !is_alive(*pid)));
         assert_eq!(bases.groups(), Vec::<String>::new());
     }

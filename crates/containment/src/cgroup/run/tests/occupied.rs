@@ -147,18 +147,15 @@ fn of_two_paths_in_one_new_group_the_last_to_end_removes_it() {
 fn a_dead_run_can_be_cleaned_at_once_and_a_live_one_not() {
     use super::super::super::after::clean_at;
     let host = Fake::new("after");
-    let controllers = names(&["memory", "cpu"]);
-    let clean = |path: &str| {
-        clean_at(&host.hierarchy, &controllers, path.as_bytes(), Duration::from_secs(5))
-    };
+    let clean = |path: &str| clean_at(&host.hierarchy, path.as_bytes(), Duration::from_secs(5));
     for place in [base("base"), at("base/x")] {
         let run = host.made(&request(&["memory", "cpu"], place)).expect("a run");
         let path = leaf(&run);
-        assert_eq!(clean(&path), Ok(false));
+        assert_eq!(clean(&path), Err(Errno::BUSY));
         assert!(host.root.join("memory").join(&path).exists());
         drop(run);
-        assert_eq!(clean(&path), Ok(true));
-        assert_eq!(clean(&path), Ok(true));
+        assert_eq!(clean(&path), Ok(vec![]));
+        assert_eq!(clean(&path), Ok(vec![]));
         assert!(!host.root.join("memory").join(&path).exists());
     }
     for path in ["base", "base/other", "../base/proton-1-123456789", ""] {
