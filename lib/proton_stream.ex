@@ -34,6 +34,7 @@ defmodule ProtonStream do
   | `{:cd, :enoent}` | entering the directory |
   | `{:uid, {:unknown, name}}`, `{:uid, :eperm}` | the user; likewise `:gid` and `:groups` |
   | `{:cgroup, path_or_file, :eacces}`, `{:cgroup, file, :refused}` | the cgroup; a refused value is one that the kernel did not keep |
+  | `{:containment, what, :eperm}` | the PID namespace |
   | `{:fork, :eagain}`, `{:stdio, :emfile}`, `{:process, attribute, :eperm}` | the new process |
   | `{:specification, sentence}` | what was asked for can't be done |
   | `{:guardian, reason}` | the guardian: missing, of another version, dead |
@@ -163,9 +164,36 @@ defmodule ProtonStream do
 
   ## cgroups
 
-  `:cgroup_controllers` with `:cgroup_base` (a new group for each run, removed afterwards) or
-  `:cgroup_path` (a group of your own) runs the program in a cgroup, which finds whatever it
-  started, and `:cgroup_sets` limits it:
+  `:limits` bounds what the program and all that it starts may use, the same on cgroup v1 and
+  v2:
+
+      ProtonStream.open("hungry", [],
+        limits: [memory: "256M", cpu: 0.5, pids: 100],
+        cgroup_base: "mine"
+      )
+
+  | limit | value |
+  | --- | --- |
+  | `:memory`, `:swap` | bytes, as an integer or as `"256M"` |
+  | `:memory_high` | bytes from which on it is slowed down and reclaimed from; v2 only |
+  | `:cpu` | CPUs, such as 0.5 or 2 |
+  | `:cpu_weight`, `:io_weight` | 1 to 10,000, where 100 is what others have |
+  | `:cpus`, `:mems` | a list of CPUs or memory nodes, such as `"0-3,7"` |
+  | `:pids` | processes and threads |
+
+  `:infinity` is no limit. With `:cgroup_base` a new group is made for each run below it and
+  removed afterwards. Without it the group is made in the VM's own one, if that is delegated to
+  it: in a service with `Delegate=yes`, in a user's session, in a container. On v2 the processes
+  that are there, the VM among them, are moved into a group beside it first, because a group
+  with processes can't have limited groups inside. Where it isn't delegated the start fails and
+  says what to do. A limit that the kernel does not keep fails the start, too.
+
+  With `:cgroup_path` the limits are on that group, and the program runs in a group inside. A
+  start on the path of a run that is ending waits for it; one that is occupied otherwise is
+  `{:error, {:cgroup, path, :ebusy}}`.
+
+  `:cgroup_controllers` and `:cgroup_sets` say the same in the kernel's own words, those of v1
+  or of v2, which are translated where there is a counterpart:
 
       ProtonStream.open("hungry", [],
         cgroup_controllers: ["memory"],
@@ -173,9 +201,19 @@ defmodule ProtonStream do
         cgroup_sets: [{"memory", "memory.limit_in_bytes", "268435456"}]
       )
 
-  `info/1` tells which level of containment a program has.
+  `stats/1` tells what a group has used, `update_limits/2` changes its limits while the program
+  runs, `freeze/1` and `thaw/1` stop it and let it go on. `doctor/0` tells what this host has.
+
+  ## Levels of containment
+
+  | `info(ps).level` | | when the guardian is killed, too |
+  | --- | --- | --- |
+  | `:tree` | every descendant is found and ended | the program dies; descendants may live on |
+  | `:cgroup` | as above, and whatever is in the group | as above; then the session, or the next start, kills what is in the group |
+  | `:pid_namespace` | the kernel kills all, with `containment: :pid_namespace` | the kernel kills all |
   """
 
+  alias ProtonStream.Guardian
   alias ProtonStream.Herald
   alias ProtonStream.Options
   alias ProtonStream.Run
@@ -542,6 +580,89 @@ defmodule ProtonStream do
   """
   @spec info(server()) :: map() | nil
   def info(ps), do: ask(ps, :info, &Run.info/1)
+
+  @doc """
+  What the program's cgroup counts, on cgroup v1 as on v2, or nil when the session is gone.
+
+    * `:memory`, `:memory_peak`, `:memory_limit` - bytes
+    * `:cpu`, `:cpu_user`, `:cpu_system` - microseconds on a CPU (on v1 with the controller
+      `cpuacct`), `:cpu_throttled` - microseconds for which the quota kept it from running
+    * `:pids`, `:pids_limit` - processes and threads
+    * `:oom_kills` - how many processes the OOM killer took since the start
+    * `:pressure` - microseconds for which some, or all, of its tasks waited for `:cpu`,
+      `:memory` or `:io`: `%{memory: %{some: 0, full: 0}, ...}`, on v2 with PSI
+
+  A value is nil where the group's controllers don't count it, and a limit where there is none.
+  Without a cgroup it is `{:error, {:cgroup, sentence, :eopnotsupp}}`. Anybody may ask.
+  """
+  @spec stats(server()) :: map() | nil | {:error, term()}
+  def stats(ps) do
+    case group(ps, :query) do
+      {:error, :closed} -> nil
+      answer -> answer
+    end
+  end
+
+  @doc """
+  Changes limits of the running program, which are those of the option `:limits`.
+
+      ProtonStream.update_limits(ps, memory: "512M", cpu: 2, pids: :infinity)
+
+  They are written in order, and each is read back. The first that fails ends it, and those
+  before it hold: `{:error, {:cgroup, name, reason}}`, where reason `:refused` is a value that
+  the kernel did not keep. The program needs a cgroup with the controller of each from its
+  start. What is not a limit raises `ArgumentError`.
+
+    * `{:error, :not_owner}` - the caller is not the owner
+    * `{:error, :closed}` - the program, or the session, is gone
+    * `{:error, :timeout}` - the guardian does not answer
+  """
+  @spec update_limits(server(), keyword()) :: :ok | {:error, term()}
+  def update_limits(ps, limits), do: group(ps, {:limits, Options.limits!(limits)})
+
+  @doc """
+  Stops every process of the program's cgroup; `thaw/1` lets them go on.
+
+  Returns when they have stopped. It takes cgroup v2, or on v1 the controller `freezer`.
+  What the program is sent waits meanwhile, and a close thaws it first. Errors are those of
+  `update_limits/2`; `{:error, {:cgroup, "freeze", :etimedout}}` when some did not stop within
+  two seconds, and none is frozen then.
+  """
+  @spec freeze(server()) :: :ok | {:error, term()}
+  def freeze(ps), do: group(ps, {:freeze, true})
+
+  @doc "Lets the processes of a frozen program go on."
+  @spec thaw(server()) :: :ok | {:error, term()}
+  def thaw(ps), do: group(ps, {:freeze, false})
+
+  defp group(ps, question) do
+    case GenServer.whereis(ps) do
+      nil -> {:error, :closed}
+      pid when pid == self() -> in_callback(question)
+      server -> Session.ask_group(server, question)
+    end
+  end
+
+  # In a callback there is nobody else to answer.
+  defp in_callback(question) do
+    if run = Run.get(), do: Run.ask_now(run, question), else: {:error, :closed}
+  end
+
+  @doc """
+  What this host offers for containment, and how to get what is missing: the text that
+  `proton-guardian doctor` prints, as seen by this VM.
+  """
+  @spec doctor() :: {:ok, String.t()} | {:error, term()}
+  def doctor do
+    with {:ok, guardian} <- Guardian.executable() do
+      case System.cmd(guardian, ["doctor"], stderr_to_stdout: true) do
+        {report, 0} -> {:ok, report}
+        {sentence, _} -> {:error, {:guardian, sentence}}
+      end
+    else
+      {:error, reason} -> {:error, {:guardian, reason}}
+    end
+  end
 
   # In a callback there is nobody else to answer.
   defp ask(ps, request, answer) do

@@ -85,13 +85,53 @@ defmodule ProtonStream.Guardian do
   has read what is queued for it.
   """
   @spec close(t()) :: :ok
-  def close(%__MODULE__{port: port}) do
+  def close(%__MODULE__{port: port}), do: let_go(port)
+
+  @doc "Lets go of a port of whatever kind, as `close/1` does."
+  @spec let_go(port()) :: :ok
+  def let_go(port) do
     # First of all, or the port's end is the session's where a callback has changed its flag.
     Process.unlink(port)
     Process.exit(port, :kill)
     # An exit is only sent; what asks the port comes back when it is carried out.
     Port.info(port, :id)
     flush(port)
+  end
+
+  @doc """
+  Waits for the answer to the one question (docs/PROTOCOL.md §9) that is on its way, with all
+  other messages left where they are. `nil` when there will be none.
+  """
+  @spec answer(t(), timeout()) :: binary() | nil
+  def answer(%__MODULE__{port: port}, timeout) do
+    receive do
+      {^port, {:data, <<type, _::binary>> = frame}} when type in [0x8B, 0x8C] ->
+        frame
+
+      # The guardian's last words: they are still to be heard by somebody else.
+      {^port, {:data, <<type, _::binary>>}} = last when type in [0x89, 0x8A] ->
+        again(port, [last])
+
+      {^port, {:exit_status, _}} = last ->
+        again(port, [last])
+
+      {:EXIT, ^port, _} = last ->
+        again(port, [last])
+    after
+      timeout -> nil
+    end
+  end
+
+  # Back into the mailbox, with what follows it.
+  defp again(port, messages) do
+    receive do
+      {^port, {:exit_status, _}} = next -> again(port, [next | messages])
+      {:EXIT, ^port, _} = next -> again(port, [next | messages])
+    after
+      0 ->
+        for message <- Enum.reverse(messages), do: Kernel.send(self(), message)
+        nil
+    end
   end
 
   @spec deadline(timeout()) :: integer() | :infinity
@@ -117,7 +157,9 @@ defmodule ProtonStream.Guardian do
   defp why(status), do: {:exit_status, status}
 
   # The code server is asked once: it is one process for the whole VM.
-  defp executable do
+  @doc "The guardian's path."
+  @spec executable() :: {:ok, Path.t()} | {:error, :enoent | String.t()}
+  def executable do
     case System.get_env("PROTON_GUARDIAN", "") do
       "" ->
         case :persistent_term.get(__MODULE__, nil) do

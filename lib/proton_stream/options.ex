@@ -26,7 +26,9 @@ defmodule ProtonStream.Options do
 
   `:command` and `:args` are always there. The others are present when they were given:
   `:cd`, `:env` (as a list of pairs of binaries, `nil` for a variable that is removed),
-  `:arg0`, `:uid`, `:gid`, `:cgroup_controllers`, `:cgroup_base`, `:cgroup_path`,
+  `:arg0`, `:uid`, `:gid`, `:groups`, `:umask`, `:nice`, `:rlimits` and `:limits` (as the
+  protocol has them), `:oom_score_adj`, `:no_new_privs`, `:on_exit`, `:containment`,
+  `:cgroup_controllers`, `:cgroup_base`, `:cgroup_path`,
   `:cgroup_sets`, `:delay_to_sigkill`, `:stdio_window`, `:active`, `:overflow`,
   `:stdin_limit`, `:line`, `:packet`, `:stderr_to_stdout`,
   `:capture_stderr_only`, `:parallelism`, `:start_timeout`, `:exit_status` and
@@ -50,6 +52,31 @@ defmodule ProtonStream.Options do
      "user to run as: a name, or a number as an integer or in decimal digits. The program " <>
        "gets that user's groups, and `HOME`, `USER` and `LOGNAME` unless `:env` has them"},
     {:gid, :both, :id, "group to run as, in place of the user's own: name or number"},
+    {:groups, :both, :ids,
+     "supplementary groups, names or numbers, in place of the user's own; `[]` is none"},
+    {:umask, :both, {:integer, 0, 0o777}, "mask of the modes of files that the program makes"},
+    {:nice, :both, {:integer, -20, 19}, "nice value of the program, the VM's by default"},
+    {:rlimits, :both, :rlimits,
+     "resource limits by their names in getrlimit(2), such as `[nofile: 1024, core: {0, " <>
+       ":infinity}]`, where one value is the soft and the hard limit. Units are the kernel's"},
+    {:oom_score_adj, :both, {:integer, -1000, 1000},
+     "how soon the OOM killer takes the program: 1000 is first, -1000 never"},
+    {:no_new_privs, :both, :boolean,
+     "whether setuid programs and file capabilities give the program and its descendants no " <>
+       "privileges (default `false`)"},
+    {:on_exit, :both, {:one_of, [:kill_tree, :wait]},
+     "what becomes of descendants that still run when the program has exited: `:kill_tree` " <>
+       "ends them (the default), `:wait` delivers what they say and tells the end when the last " <>
+       "of them has ended"},
+    {:containment, :both, {:one_of, [:pid_namespace]},
+     "`:pid_namespace` runs the program in a PID namespace, in which it sees only its own " <>
+       "processes, itself as number 2. The kernel kills all of it when the program, the guardian " <>
+       "or both are gone. Where the kernel makes none the start fails. Without root it can't go " <>
+       "with `:uid`, `:gid` or `:groups`"},
+    {:limits, :both, :limits,
+     "limits of memory, CPU and processes in portable units, the same on cgroup v1 and v2: see " <>
+       "\"cgroups\" above. They need `:cgroup_base` or `:cgroup_path`, or neither where the " <>
+       "VM's own cgroup is delegated to it"},
     {:cgroup_controllers, :both, :controllers,
      "names of the cgroup controllers to run under, as a list"},
     {:cgroup_base, :both, :group,
@@ -190,6 +217,15 @@ defmodule ProtonStream.Options do
   defp other(:stream), do: "for start_link/5, not for open/3"
   defp other(:worker), do: "for open/3, not for a callback module"
 
+  @doc """
+  The limits of `ProtonStream.update_limits/2`, checked as the option `:limits` is.
+
+      iex> ProtonStream.Options.limits!(memory: "256M", cpu: 0.5)
+      [{"memory", "256M"}, {"cpu", "0.5"}]
+  """
+  @spec limits!(keyword()) :: [{binary(), binary()}]
+  def limits!(limits), do: option!(:stream, :limits, limits)
+
   # Options that are right by themselves and can't hold together.
   defp together!(options) do
     refuse = fn sentence -> raise ArgumentError, sentence end
@@ -219,8 +255,10 @@ defmodule ProtonStream.Options do
       )
     end
 
-    if grouped? and controllers == [] do
-      refuse.("option :cgroup_base or :cgroup_path needs :cgroup_controllers, which lists none")
+    if grouped? and controllers == [] and not Map.has_key?(options, :limits) do
+      refuse.(
+        "option :cgroup_base or :cgroup_path needs :limits, or :cgroup_controllers, which lists none"
+      )
     end
 
     if controllers != [] and not grouped? do

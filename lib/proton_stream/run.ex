@@ -11,9 +11,11 @@ defmodule ProtonStream.Run do
   # no crash report prints what was queued.
 
   alias ProtonStream.Frame
+  alias ProtonStream.Group
   alias ProtonStream.Guardian
   alias ProtonStream.Signal
   alias ProtonStream.Stdin
+  alias ProtonStream.Sweep
 
   @key :"$proton_stream_run"
   @version 1
@@ -38,6 +40,8 @@ defmodule ProtonStream.Run do
     :herald,
     :report,
     :reason,
+    :sweep,
+    questions: Group.new(),
     version: @version,
     phase: :running,
     closed?: false,
@@ -138,6 +142,61 @@ defmodule ProtonStream.Run do
 
   def handed_on(%__MODULE__{} = run, _stream, _count), do: run
 
+  @doc "Asks the guardian about the program's cgroup; the answer comes later."
+  @spec ask(t(), Group.question(), GenServer.from()) :: {:ok, t()} | {:error, :closed}
+  def ask(%__MODULE__{phase: :running} = run, question, from) do
+    {now, questions} = Group.ask(run.questions, question, from)
+    question(run, now)
+    {:ok, %{run | questions: questions}}
+  end
+
+  def ask(%__MODULE__{}, _question, _from), do: {:error, :closed}
+
+  defp question(_run, nil), do: :ok
+  defp question(run, question), do: Guardian.send(run.guardian, Frame.encode(question))
+
+  @doc "The guardian's answer; `:error` where there was no question."
+  @spec answered(t(), Frame.from_guardian()) :: {:ok, t()} | :error
+  def answered(%__MODULE__{} = run, frame) do
+    with {:ok, from, answer, next, questions} <- Group.answered(run.questions, frame) do
+      GenServer.reply(from, answer)
+      question(run, next)
+      {:ok, %{run | questions: questions}}
+    end
+  end
+
+  @doc "Asks, and waits for the answer: for a callback, which nobody else can answer."
+  @spec ask_now(t(), Group.question()) :: term()
+  def ask_now(%__MODULE__{} = run, question) do
+    # A call to oneself whose reply is picked up below.
+    ref = make_ref()
+
+    with {:ok, run} <- ask(run, question, {self(), ref}) do
+      put(run)
+      await(ref, Guardian.deadline(@slack))
+    end
+  end
+
+  # Others may have asked before.
+  defp await(ref, deadline) do
+    receive do
+      {^ref, answer} -> answer
+    after
+      0 ->
+        run = get()
+
+        with frame when is_binary(frame) <-
+               Guardian.answer(run.guardian, Guardian.left(deadline)),
+             {:ok, frame} <- Frame.decode(frame, :guardian),
+             {:ok, run} <- answered(run, frame) do
+          put(run)
+          await(ref, deadline)
+        else
+          _ -> {:error, :closed}
+        end
+    end
+  end
+
   @doc "Tells the guardian to end the program; from now on its output is thrown away."
   @spec close(t(), term()) :: t()
   def close(%__MODULE__{phase: :running} = run, reason) do
@@ -157,7 +216,9 @@ defmodule ProtonStream.Run do
   def ended(%__MODULE__{} = run, reason) do
     Guardian.close(run.guardian)
     if run.deadline, do: :erlang.cancel_timer(run.deadline, async: true, info: false)
-    release(%{run | phase: :ended, os_pid: nil, deadline: nil, reason: reason}, :closed)
+    if run.sweep, do: Sweep.stop(run.sweep)
+    run = %{run | phase: :ended, os_pid: nil, deadline: nil, sweep: nil, reason: reason}
+    run |> unanswered() |> release(:closed)
   end
 
   @doc "Closes, and waits for the end: for when a session itself has to go."
@@ -169,21 +230,36 @@ defmodule ProtonStream.Run do
 
   def shut(%__MODULE__{} = run, _reason), do: run
 
+  defp last(%__MODULE__{sweep: sweep} = run, _deadline) when sweep != nil,
+    do: swept(run, Sweep.await(sweep))
+
   defp last(run, deadline) do
     case Guardian.await(run.guardian, deadline) do
       {:frame, frame} ->
         case Frame.decode(frame, :guardian) do
           {:ok, {:exit, report}} -> ended(%{run | report: report}, reason(run, report))
           {:ok, {:error, code, sentence}} -> last(failed(run, code, sentence), deadline)
-          {:ok, _} -> last(run, deadline)
+          {:ok, answer} -> last(late(run, answer), deadline)
           {:error, sentence} -> ended(run, {:guardian, {:protocol, sentence}})
         end
 
       {:closed, why} ->
-        ended(run, run.reason || {:guardian, why})
+        case orphaned(run, run.reason || {:guardian, why}) do
+          {:sweeping, run} -> swept(run, Sweep.await(run.sweep))
+          {:ended, run} -> run
+        end
 
       :timeout ->
         ended(run, stuck(run))
+    end
+  end
+
+  # Of all that may still come an answer is the only thing that somebody waits for.
+  defp late(run, frame) do
+    with true <- Group.answer?(frame), {:ok, run} <- answered(run, frame) do
+      run
+    else
+      _ -> run
     end
   end
 
@@ -204,6 +280,31 @@ defmodule ProtonStream.Run do
     for from <- waiting, do: GenServer.reply(from, {:error, why})
     %{run | stdin: stdin}
   end
+
+  # The guardian will answer nothing more.
+  defp unanswered(%__MODULE__{} = run) do
+    for from <- Group.waiting(run.questions), do: GenServer.reply(from, {:error, :closed})
+    %{run | questions: Group.new()}
+  end
+
+  @doc """
+  The guardian died without a last word. What may be left in its program's cgroup is killed
+  first, and then the end is told: `swept/2`.
+  """
+  @spec orphaned(t(), term()) :: {:sweeping | :ended, t()}
+  def orphaned(%__MODULE__{} = run, reason) do
+    Guardian.close(run.guardian)
+
+    case Sweep.start(run.cgroup) do
+      nil -> {:ended, ended(run, reason)}
+      sweep -> {:sweeping, %{unanswered(run) | sweep: sweep, reason: reason}}
+    end
+  end
+
+  @doc "What remains when its group was swept."
+  @spec swept(t(), [non_neg_integer()]) :: t()
+  def swept(%__MODULE__{} = run, []), do: ended(run, run.reason)
+  def swept(%__MODULE__{} = run, pids), do: ended(run, {:survivors, run.reason, pids})
 
   @doc "Why a program ended, from the guardian's report."
   @spec reason(t(), Frame.exit_report()) :: term()

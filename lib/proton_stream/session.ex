@@ -14,15 +14,20 @@ defmodule ProtonStream.Session do
 
   alias ProtonStream.Callbacks
   alias ProtonStream.Frame
+  alias ProtonStream.Group
   alias ProtonStream.Guardian
   alias ProtonStream.Messages
   alias ProtonStream.Run
   alias ProtonStream.Start
   alias ProtonStream.Stdin
+  alias ProtonStream.Sweep
   alias ProtonStream.Transport
 
   # What a call of the library's own looks like, so that it isn't taken for a user's.
   @tag :"$proton_stream"
+
+  # A guardian gives up a freeze after two seconds.
+  @answer 10_000
 
   # An open/3 session that has been idle for this long gives its memory back.
   @hibernate_after 1_000
@@ -59,6 +64,15 @@ defmodule ProtonStream.Session do
   @spec write(GenServer.server(), iodata(), timeout()) :: :ok | {:error, atom()}
   def write(ps, data, timeout) do
     GenServer.call(ps, {@tag, {:write, data}}, timeout)
+  catch
+    :exit, {:timeout, _} -> {:error, :timeout}
+    :exit, _ -> {:error, :closed}
+  end
+
+  @doc "Asks about the program's cgroup."
+  @spec ask_group(GenServer.server(), ProtonStream.Group.question()) :: term()
+  def ask_group(ps, question) do
+    GenServer.call(ps, {@tag, {:ask, question}}, @answer)
   catch
     :exit, {:timeout, _} -> {:error, :timeout}
     :exit, _ -> {:error, :closed}
@@ -152,10 +166,21 @@ defmodule ProtonStream.Session do
 
     case Guardian.event(run.guardian, message) do
       {:frame, frame} -> frame(Frame.decode(frame, :guardian), run, ps)
-      {:closed, why} -> ended(run, run.reason || {:guardian, why}, ps)
+      {:closed, why} -> orphaned(run, run.reason || {:guardian, why}, ps)
       nil -> message(message, run, ps)
     end
   end
+
+  # Of one that has said its last word the group is gone.
+  defp orphaned(%Run{report: nil, phase: phase} = run, reason, ps)
+       when phase in [:running, :closing] do
+    case Run.orphaned(run, reason) do
+      {:sweeping, run} -> Run.stored(run, ps)
+      {:ended, run} -> told(run, ps)
+    end
+  end
+
+  defp orphaned(run, _reason, ps), do: Run.stored(run, ps)
 
   defp frame({:ok, {stream, bytes}}, %Run{phase: :running} = run, ps)
        when stream in [:stdout, :stderr] do
@@ -187,12 +212,22 @@ defmodule ProtonStream.Session do
   end
 
   defp frame({:ok, frame}, run, ps) do
-    sentence = "#{elem(frame, 0)} came after the program was started"
-    ended(run, {:guardian, {:protocol, sentence}}, ps)
+    with true <- Group.answer?(frame),
+         {:ok, run} <- Run.answered(run, frame) do
+      Run.stored(run, ps)
+    else
+      _ -> unexpected(frame, run, ps)
+    end
   end
 
   defp frame({:error, sentence}, run, ps),
     do: ended(run, {:guardian, {:protocol, sentence}}, ps)
+
+  defp unexpected(frame, run, ps) do
+    frame = if is_tuple(frame), do: elem(frame, 0), else: frame
+    sentence = "#{frame} came after the program was started"
+    ended(run, {:guardian, {:protocol, sentence}}, ps)
+  end
 
   defp pump(%Run{phase: :running} = run), do: Run.pump(run)
   defp pump(run), do: run
@@ -201,18 +236,40 @@ defmodule ProtonStream.Session do
        when is_reference(deadline),
        do: ended(run, Run.stuck(run), ps)
 
+  defp message(message, %Run{sweep: sweep} = run, ps) when sweep != nil do
+    case Sweep.event(sweep, message) do
+      {:going, sweep} -> Run.stored(%{run | sweep: sweep}, ps)
+      {:done, left} -> run |> Run.swept(left) |> told(ps)
+      nil -> run.mode.message(message, run, ps)
+    end
+  end
+
   defp message(message, run, ps), do: run.mode.message(message, run, ps)
 
   defp ended(%Run{phase: phase} = run, reason, ps) when phase in [:running, :closing],
-    do: run.mode.ended(Run.ended(run, reason), %{ps | port: nil})
+    do: run |> Run.ended(reason) |> told(ps)
 
   defp ended(run, _reason, ps), do: Run.stored(run, ps)
+
+  defp told(run, ps), do: run.mode.ended(run, %{ps | port: nil})
 
   @impl GenServer
   def handle_call({@tag, :os_pid}, _from, ps), do: {:reply, Run.get().os_pid, ps}
   def handle_call({@tag, :info}, _from, ps), do: {:reply, Run.info(Run.get()), ps}
 
   # What comes from `ProtonStream` was checked there; anybody can make up such a request.
+  def handle_call({@tag, {:ask, question}}, {pid, _} = from, ps) do
+    run = Run.get()
+
+    with true <- question?(question) || {:error, :unknown_call},
+         true <- question == :query or run.mode.writer?(pid, ps) || {:error, :not_owner},
+         {:ok, run} <- Run.ask(run, question, from) do
+      Run.stored(run, ps)
+    else
+      error -> {:reply, error, ps}
+    end
+  end
+
   def handle_call({@tag, {:active, mode}}, from, ps)
       when is_boolean(mode) or mode == :once or is_integer(mode) do
     run = Run.get()
@@ -245,6 +302,16 @@ defmodule ProtonStream.Session do
     run = Run.get()
     run.mode.call(request, from, run, ps)
   end
+
+  defp question?(:query), do: true
+  defp question?({:freeze, frozen?}), do: is_boolean(frozen?)
+
+  defp question?({:limits, limits}) do
+    is_list(limits) and limits != [] and
+      Enum.all?(limits, fn limit -> match?({n, v} when is_binary(n) and is_binary(v), limit) end)
+  end
+
+  defp question?(_), do: false
 
   @impl GenServer
   def handle_cast(request, ps) do

@@ -66,6 +66,12 @@ defmodule ProtonStream.Start do
       given(options, :cd, :directory) ++
       given(options, :uid, :user) ++
       given(options, :gid, :group) ++
+      same(options, [:groups, :umask, :nice, :oom_score_adj]) ++
+      for(limit <- Map.get(options, :rlimits, []), do: {:rlimit, limit}) ++
+      flag(options, :no_new_privs, true, {:no_new_privs, true}) ++
+      flag(options, :on_exit, :wait, {:on_exit, :wait}) ++
+      flag(options, :containment, :pid_namespace, {:pid_namespace, true}) ++
+      for(limit <- Map.get(options, :limits, []), do: {:limit, limit}) ++
       given(options, :cgroup_base, :cgroup_base) ++
       given(options, :cgroup_path, :cgroup_path) ++
       for(name <- Map.get(options, :cgroup_controllers, []), do: {:cgroup_controller, name}) ++
@@ -82,6 +88,11 @@ defmodule ProtonStream.Start do
       _ -> []
     end
   end
+
+  defp same(options, keys),
+    do: for(key <- keys, is_map_key(options, key), do: {key, options[key]})
+
+  defp flag(options, key, value, field), do: if(options[key] == value, do: [field], else: [])
 
   defp handshake(guardian, deadline, watch) do
     with {:ok, {:hello, _package}} <- next(guardian, deadline, watch),
@@ -128,5 +139,6 @@ defmodule ProtonStream.Start do
   defp reason(:fork, errno, _), do: {:fork, Errno.name(errno)}
   defp reason(:stdio, errno, _), do: {:stdio, Errno.name(errno)}
   defp reason(:process, errno, attribute), do: {:process, attribute, Errno.name(errno)}
+  defp reason(:namespace, errno, what), do: {:containment, what, Errno.name(errno)}
   defp reason(:cancelled, _errno, _), do: :cancelled
 end

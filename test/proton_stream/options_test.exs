@@ -31,7 +31,13 @@ defmodule ProtonStream.OptionsTest do
       parallelism: true,
       start_timeout: :infinity,
       exit_status: true,
-      exit_report: true
+      exit_report: true,
+      umask: 0o27,
+      nice: -20,
+      oom_score_adj: 1000,
+      no_new_privs: true,
+      on_exit: :wait,
+      containment: :pid_namespace
     ]
 
     options = validate(opts)
@@ -42,6 +48,44 @@ defmodule ProtonStream.OptionsTest do
   test "the environment is any enumerable, its keys binaries or charlists" do
     assert validate(env: [{"A", "1"}, {~c"B", nil}]).env == [{"A", "1"}, {"B", nil}]
     assert validate(env: Stream.map(["A"], &{&1, "1"})).env == [{"A", "1"}]
+  end
+
+  test "what the protocol has in other words is turned into those" do
+    assert validate(groups: ["adm", 27]).groups == ["adm", "27"]
+
+    assert validate(rlimits: [nofile: 64, core: {0, :infinity}]).rlimits ==
+             [{"nofile", 64, 64}, {"core", 0, :unlimited}]
+
+    limits = [
+      memory: 268_435_456,
+      memory_high: "200M",
+      swap: 0,
+      cpu: 2,
+      cpu_weight: 50,
+      io_weight: 10_000,
+      cpus: "0-3,7",
+      mems: "0",
+      pids: :infinity
+    ]
+
+    assert validate(limits: limits).limits == [
+             {"memory", "268435456"},
+             {"memory_high", "200M"},
+             {"swap", "0"},
+             {"cpu", "2.0"},
+             {"cpu_weight", "50"},
+             {"io_weight", "10000"},
+             {"cpus", "0-3,7"},
+             {"mems", "0"},
+             {"pids", "max"}
+           ]
+
+    for {cpu, text} <- [{0.5, "0.5"}, {0.01, "0.01"}, {1.3333333, "1.333333"}, {1.0e3, "1000.0"}],
+        do: assert(validate(limits: [cpu: cpu]).limits == [{"cpu", text}])
+  end
+
+  test "a group with limits needs no controllers" do
+    assert validate(cgroup_base: "mine", limits: [pids: 5]).cgroup_base == "mine"
   end
 
   test "bytes that are not UTF-8 are taken" do
@@ -126,7 +170,47 @@ defmodule ProtonStream.OptionsTest do
         parallelism: [:yes],
         start_timeout: [0, -1, nil],
         exit_status: [1],
-        exit_report: [nil]
+        exit_report: [nil],
+        groups: ["adm", [""], [-1], [:adm], ["a\0"]],
+        umask: [-1, 0o1000, "022"],
+        nice: [-21, 20, 1.5],
+        rlimits: [
+          [nofiles: 1],
+          [nofile: -1],
+          [nofile: "1"],
+          [nofile: {1, 2, 3}],
+          [nofile: {1, nil}],
+          [{"nofile", 1}],
+          %{nofile: 1},
+          [nofile: 18_446_744_073_709_551_615]
+        ],
+        oom_score_adj: [-1001, 1001, nil],
+        no_new_privs: [nil, 1],
+        on_exit: [:kill, true],
+        containment: [:tree, true, nil],
+        limits: [
+          [],
+          [memmory: 1],
+          [memory: -1],
+          [memory: "1.5G"],
+          [memory: "1 G"],
+          [memory: :max],
+          [cpu: 0],
+          [cpu: 0.001],
+          [cpu: "1"],
+          [cpu: 100_001],
+          [cpu_weight: 0],
+          [io_weight: 10_001],
+          [cpu_weight: :infinity],
+          [pids: 0],
+          [pids: "5"],
+          [cpus: 0],
+          [cpus: "a"],
+          [cpus: "0,"],
+          [mems: "0-"],
+          [{"memory", 1}],
+          %{memory: 1}
+        ]
       ],
       value <- values do
     @tag option: option, value: value

@@ -50,6 +50,16 @@ defmodule ProtonStream.Eventually do
     end
   end
 
+  @doc "The operating-system processes that run with such an entry in their environment."
+  def tagged(entry) do
+    for path <- Path.wildcard("/proc/[0-9]*/environ"),
+        {:ok, environ} <- [File.read(path)],
+        entry in :binary.split(environ, <<0>>, [:global]),
+        os_pid = path |> Path.dirname() |> Path.basename() |> String.to_integer(),
+        runs?(os_pid),
+        do: os_pid
+  end
+
   def await_gone(os_pids) do
     for os_pid <- List.wrap(os_pids),
         do: eventually("#{os_pid} is gone", fn -> not runs?(os_pid) end)

@@ -8,6 +8,14 @@ defmodule ProtonStream.Options.Check do
 
   @type kind :: atom() | {:integer | :window, integer(), integer()} | {:one_of, [term()]}
 
+  @rlimits ~w(as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime
+              sigpending stack)a
+  @greatest_rlimit 18_446_744_073_709_551_614
+
+  @amounts ~w(memory memory_high swap pids)a
+  @weights ~w(cpu_weight io_weight)a
+  @lists ~w(cpus mems)a
+
   # The last uid and gid, 4294967295, is -1: it means "leave as it is" to the kernel.
   @greatest_id 4_294_967_294
 
@@ -35,6 +43,19 @@ defmodule ProtonStream.Options.Check do
   end
 
   def allowed(:id), do: "a name as a binary, or a number from 0 to #{@greatest_id}"
+
+  def allowed(:ids), do: "a list of names as binaries, or numbers from 0 to #{@greatest_id}"
+
+  def allowed(:rlimits) do
+    "a keyword list of #{Enum.map_join(@rlimits, ", ", &inspect/1)} with a number from 0, " <>
+      ":infinity, or a {soft, hard} of these"
+  end
+
+  def allowed(:limits) do
+    "a keyword list, not empty, of :memory, :memory_high, :swap (bytes as an integer or as " <>
+      "\"256M\"), :pids (a number from 1), :cpu (CPUs as a number from 0.01), each of them also " <>
+      ":infinity, :cpu_weight, :io_weight (1 to 10000), :cpus and :mems (\"0-3,7\")"
+  end
 
   def allowed(:group) do
     "a relative path as a binary, without NUL and without `..` or `.` between its slashes"
@@ -72,6 +93,15 @@ defmodule ProtonStream.Options.Check do
   def run(kind, value) when kind in [:string, :path], do: if_so(string?(value), value)
   def run(:id, value) when is_integer(value), do: if_so(value in 0..@greatest_id, value)
   def run(:id, value), do: if_so(string?(value), value)
+
+  def run(:ids, value) do
+    if proper?(value) and Enum.all?(value, &(run(:id, &1) != :error)),
+      do: {:ok, Enum.map(value, &to_string/1)},
+      else: :error
+  end
+
+  def run(:rlimits, value), do: pairs(value, &rlimit/2)
+  def run(:limits, value) when value != [], do: pairs(value, &limit/2)
   def run(:controllers, value), do: if_so(proper?(value) and Enum.all?(value, &file?/1), value)
 
   def run(:args, args) do
@@ -108,7 +138,7 @@ defmodule ProtonStream.Options.Check do
     # Every function has an implementation, but only those of two arguments enumerate.
     if Enumerable.impl_for(env) == nil or (is_function(env) and not is_function(env, 2)),
       do: :error,
-      else: pairs(Enum.to_list(env), [])
+      else: pairs(Enum.to_list(env), &variable/2)
   end
 
   def run(:name, name) when is_atom(name), do: if_so(name not in [nil, true, false], name)
@@ -116,18 +146,62 @@ defmodule ProtonStream.Options.Check do
   def run(:name, {:via, module, _} = name) when is_atom(module), do: {:ok, name}
   def run(_kind, _value), do: :error
 
-  defp pairs([], pairs), do: {:ok, Enum.reverse(pairs)}
-
-  defp pairs([{key, value} | rest], pairs) do
+  defp variable(key, value) do
     with {:ok, key} <- key(key),
-         true <- value == nil or bytes?(value) do
-      pairs(rest, [{key, value} | pairs])
-    else
-      _ -> :error
-    end
+         do: if_so(value == nil or bytes?(value), {key, value})
   end
 
-  defp pairs(_other, _pairs), do: :error
+  defp rlimit(name, {soft, hard}) when name in @rlimits do
+    with {:ok, soft} <- rlimit(soft),
+         {:ok, hard} <- rlimit(hard),
+         do: {:ok, {Atom.to_string(name), soft, hard}}
+  end
+
+  defp rlimit(name, both), do: if(is_tuple(both), do: :error, else: rlimit(name, {both, both}))
+
+  defp rlimit(:infinity), do: {:ok, :unlimited}
+  defp rlimit(number) when number in 0..@greatest_rlimit, do: {:ok, number}
+  defp rlimit(_), do: :error
+
+  # As the protocol has them (§3).
+  defp limit(name, value) do
+    with {:ok, text} <- limit_text(name, value), do: {:ok, {Atom.to_string(name), text}}
+  end
+
+  defp limit_text(name, :infinity) when name in [:cpu | @amounts], do: {:ok, "max"}
+  defp limit_text(:pids, value) when is_binary(value) or value == 0, do: :error
+
+  defp limit_text(name, value) when name in @amounts and is_integer(value) and value >= 0,
+    do: {:ok, Integer.to_string(value)}
+
+  defp limit_text(name, value) when name in @amounts and is_binary(value),
+    do: if_so(value =~ ~r/\A\d{1,15}[kKmMgGtT]?\z/, value)
+
+  defp limit_text(:cpu, value) when is_number(value) and value >= 0.01 and value <= 100_000 do
+    # A number that has more places is no exact wish.
+    {:ok, (value / 1) |> :erlang.float_to_binary([{:decimals, 6}, :compact])}
+  end
+
+  defp limit_text(name, value) when name in @weights and value in 1..10_000,
+    do: {:ok, Integer.to_string(value)}
+
+  defp limit_text(name, value) when name in @lists and is_binary(value),
+    do: if_so(value =~ ~r/\A\d+(-\d+)?(,\d+(-\d+)?)*\z/, value)
+
+  defp limit_text(_name, _value), do: :error
+
+  # A list of pairs, each of them checked, in order.
+  defp pairs(pairs, check) do
+    if proper?(pairs), do: checked(pairs, check, []), else: :error
+  end
+
+  defp checked([], _check, pairs), do: {:ok, Enum.reverse(pairs)}
+
+  defp checked([{key, value} | rest], check, pairs) do
+    with {:ok, pair} <- check.(key, value), do: checked(rest, check, [pair | pairs])
+  end
+
+  defp checked(_other, _check, _pairs), do: :error
 
   defp key(key) when is_list(key) do
     key(List.to_string(key))

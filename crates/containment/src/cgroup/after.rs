@@ -43,7 +43,8 @@ pub(super) fn clean_at(
     let mut is_busy = false;
     for mount in mounts {
         // Every group on the way, the mount's own root first.
-        let mut way: Vec<OwnedFd> = vec![mount.open()?];
+        let Ok(top) = mount.open() else { continue };
+        let mut way: Vec<OwnedFd> = vec![top];
         let walked = above.iter().try_for_each(|name| {
             let inner = enter(way.last().ok_or(Errno::NOENT)?, name)?;
             way.push(inner);
