@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The proton_stream authors
 # SPDX-License-Identifier: Apache-2.0
 
-for file <- ~w(eventually programs bases fake_guardian other_vm workers),
+for file <- ~w(eventually programs bases fake_guardian other_vm workers grid),
     do: Code.require_file("support/#{file}.exs", __DIR__)
 
 {uid, 0} = System.cmd("id", ["-u"])

@@ -76,6 +76,7 @@ defmodule ProtonStream.Frame do
           | {:stderr, iodata()}
           | {:stdin_credit, pos_integer()}
           | :stdin_gone
+          | :reaped
           | {:end_of_output, stream()}
           | {:exit, exit_report()}
           | {:error, code :: atom(), sentence :: binary()}
@@ -114,7 +115,8 @@ defmodule ProtonStream.Frame do
     0x89 => {0, 65_536},
     0x8A => {0, 65_536},
     0x8B => {0, 65_536},
-    0x8C => {0, 65_536}
+    0x8C => {0, 65_536},
+    0x8D => {0, 0}
   }
 
   @doc "The version of this package, as the handshake carries it."
@@ -154,6 +156,7 @@ defmodule ProtonStream.Frame do
   def encode({:stderr, bytes}), do: [0x85 | bytes]
   def encode({:stdin_credit, count}), do: <<0x86, count::32>>
   def encode(:stdin_gone), do: <<0x87>>
+  def encode(:reaped), do: <<0x8D>>
   def encode({:end_of_output, stream}), do: <<0x88, code(@streams, stream)>>
   def encode({:error, code, sentence}), do: [0x8A, code(@codes, code) | sentence]
   def encode(:done), do: <<0x8C, 0>>

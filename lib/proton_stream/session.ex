@@ -200,6 +200,8 @@ defmodule ProtonStream.Session do
 
   defp frame({:ok, :stdin_gone}, run, ps), do: Run.stored(Run.release(run, :epipe), ps)
 
+  defp frame({:ok, :reaped}, run, ps), do: Run.stored(%{run | os_pid: nil}, ps)
+
   defp frame({:ok, {:end_of_output, stream}}, run, ps),
     do: run.mode.end_of_output(stream, run, ps)
 

@@ -51,7 +51,7 @@ defmodule ProtonStream.FrameTest do
     :rand.seed(:exsss, {1, 2, 3})
 
     for _ <- 1..20_000, from <- [:controller, :guardian] do
-      type = Enum.random(Enum.concat([0x00..0x0B, 0x80..0x8D, [0xFF]]))
+      type = Enum.random(Enum.concat([0x00..0x0B, 0x80..0x8E, [0xFF]]))
       bytes = <<type, :rand.bytes(:rand.uniform(64) - 1)::binary>>
       assert {kind, _} = Frame.decode(bytes, from)
       assert kind in [:ok, :error]
@@ -115,7 +115,7 @@ defmodule ProtonStream.FrameTest do
   defp meaning({:stdin_credit, count}), do: "stdin_credit bytes=#{count}"
   defp meaning({:end_of_output, stream}), do: "end_of_output stream=#{stream(stream)}"
 
-  defp meaning(name) when name in [:eof, :close, :sync, :query, :done, :stdin_gone],
+  defp meaning(name) when name in [:eof, :close, :sync, :query, :done, :reaped, :stdin_gone],
     do: to_string(name)
 
   defp meaning({:limits, limits}),

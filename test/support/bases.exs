@@ -35,6 +35,13 @@ defmodule ProtonStream.Bases do
     line |> String.split(" ") |> Enum.at(4)
   end
 
+  @doc "Where version 2 is mounted."
+  def tree do
+    lines = "/proc/self/mountinfo" |> File.read!() |> String.split("\n")
+    line = Enum.find(lines, &String.contains?(&1, " - cgroup2 "))
+    line |> String.split(" ") |> Enum.at(4)
+  end
+
   @doc "The groups that are left below a base."
   def groups(controllers, base) do
     for controller <- controllers,

@@ -13,21 +13,29 @@ defmodule ProtonStream.OtherVM do
   @doc """
   Starts a VM that runs a script, which has `tell.(term)` to talk to the test. Returns the
   port and the VM's process id. The environment is made by a shell, because `Port.open/2`
-  can't pass on bytes that are no text.
+  can't pass on bytes that are no text. `prefix` is a command that runs another.
   """
-  def start(script, env \\ %{}) do
+  def start(script, env \\ %{}, prefix \\ [], ebin \\ nil) do
     elixir = System.find_executable("elixir")
-    ebin = Application.app_dir(:proton_stream, "ebin")
+    ebin = ebin || Application.app_dir(:proton_stream, "ebin")
     helpers = for name <- ~w(eventually programs), arg <- ["-r", name], do: helper(arg)
 
     script = """
     import ProtonStream.Eventually
     import ProtonStream.Programs
-    # Not with IO.puts/1: what is said has to be out before the VM is killed.
+    # Not with IO.puts/1, where that can be had: what is said has to be out before the VM is
+    # killed. Another user can't open a pipe of the test's.
     tell = fn term ->
-      {:ok, file} = :file.open(~c"/dev/stdout", [:raw, :append])
-      :ok = :file.write(file, ["told ", Base.encode64(:erlang.term_to_binary(term)), "\\n"])
-      :file.close(file)
+      line = ["told ", Base.encode64(:erlang.term_to_binary(term)), "\\n"]
+
+      case :file.open(~c"/dev/stdout", [:raw, :append]) do
+        {:ok, file} ->
+          :ok = :file.write(file, line)
+          :file.close(file)
+
+        {:error, :eacces} ->
+          IO.binwrite(line)
+      end
     end
     _ = tell
     _ = &collect/1
@@ -43,7 +51,9 @@ defmodule ProtonStream.OtherVM do
         :exit_status,
         :stderr_to_stdout,
         line: 65_536,
-        args: ["-c", set <> "exec \"$@\"", "sh", elixir, "-pa", ebin] ++ helpers ++ ["-e", script]
+        args:
+          ["-c", set <> "exec \"$@\"", "sh"] ++
+            prefix ++ [elixir, "-pa", ebin] ++ helpers ++ ["-e", script]
       ])
 
     {:os_pid, os_pid} = Port.info(port, :os_pid)
@@ -51,19 +61,19 @@ defmodule ProtonStream.OtherVM do
   end
 
   @doc "The next term that the script tells."
-  def told(port) do
+  def told(port, deadline \\ @deadline) do
     receive do
       {^port, {:data, {:eol, "told " <> term}}} ->
         term |> Base.decode64!() |> :erlang.binary_to_term()
 
       {^port, {:data, {_, line}}} ->
         IO.puts(:stderr, line)
-        told(port)
+        told(port, deadline)
 
       {^port, {:exit_status, status}} ->
         flunk("the other VM ended with status #{status}")
     after
-      @deadline -> flunk("the other VM says nothing")
+      deadline -> flunk("the other VM says nothing")
     end
   end
 

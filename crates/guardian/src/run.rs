@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use proton_stream_containment::cgroup::Limit;
 use proton_stream_containment::{Error, Program, Released};
-use proton_stream_protocol::{Cause, Stream};
+use proton_stream_protocol::{Cause, FromGuardian, Stream};
 use rustix::event::PollFlags;
 
 use crate::ending::{Ending, SIGTERM};
@@ -52,6 +52,8 @@ pub(crate) struct Run {
     alone: bool,
     /// The same, or what is left can't be killed.
     over: bool,
+    /// Whether the controller knows that the program's pid is free.
+    told_reaped: bool,
     /// Asked before the cgroup goes.
     oom_killed: bool,
     freezing: Option<Freezing>,
@@ -87,6 +89,7 @@ impl Run {
             drain_until: None,
             alone: false,
             over: false,
+            told_reaped: false,
             oom_killed: false,
             freezing: None,
             cgroup: Cgroup::Held,
@@ -292,6 +295,15 @@ impl Run {
             Released::Retry if now < give_up => Cgroup::Busy { give_up, next: now + RETRY },
             _ => Cgroup::Gone,
         };
+    }
+
+    /// Tells that the program's pid is free, while EXIT, which would tell it too, has to wait.
+    pub(crate) fn tell_reaped(&mut self, outbox: &mut Outbox<'_>) {
+        let is_exit = matches!(self.verdict, Verdict::Exit);
+        if is_exit && !self.told_reaped && self.program.ended().is_some() {
+            self.told_reaped = true;
+            outbox.say(&FromGuardian::Reaped);
+        }
     }
 
     /// Whether the run's last frame can be sent.

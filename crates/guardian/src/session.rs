@@ -142,6 +142,8 @@ impl Session<'_> {
             run.advance(&mut self.outbox, died, now);
             if run.is_done(&self.outbox) {
                 self.say_what_became_of_it();
+            } else {
+                run.tell_reaped(&mut self.outbox);
             }
         }
         self.outbox.flush();

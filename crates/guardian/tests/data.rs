@@ -56,7 +56,10 @@ fn what_is_in_the_pipe_at_the_exit_waits_for_credit() {
     let (mut guardian, pid) =
         Guardian::run_with(&["sh", "-c", "head -c 50000 /dev/zero; printf end >&2"], &[credit]);
     support::await_death(pid);
-    assert_eq!(guardian.heard().filter(|said| *said != Said::StdinGone), None);
+    assert_eq!(
+        guardian.heard().filter(|said| !matches!(said, Said::StdinGone | Said::Reaped)),
+        None
+    );
     for stream in Stream::BOTH {
         guardian.say(&ToGuardian::Credit { stream, bytes: 1 << 20 });
     }
@@ -135,7 +138,7 @@ fn eight_mebibytes_through_cat_come_back_whole() {
         match guardian.hear() {
             Said::Output(Stream::Stdout, bytes) => back.extend(bytes),
             Said::StdinCredit(bytes) => credit += bytes as usize,
-            Said::EndOfOutput(_) => {}
+            Said::EndOfOutput(_) | Said::Reaped => {}
             Said::Exit(exit) => {
                 assert_eq!(exit.kind, ExitKind::Exited(0));
                 break;
@@ -298,7 +301,7 @@ fn great_output_arrives_whole_whatever_the_credit() {
                     assert_eq!(exit.kind, ExitKind::Exited(0));
                     break;
                 }
-                Said::StdinGone | Said::EndOfOutput(_) => {}
+                Said::StdinGone | Said::Reaped | Said::EndOfOutput(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -315,7 +318,7 @@ fn a_program_that_reads_its_own_output_ends_the_run_not_the_frames() {
     let (mut guardian, pid) = Guardian::run(&["python3", "-c", program]);
     loop {
         match guardian.hear() {
-            Said::Output(..) | Said::StdinGone => {}
+            Said::Output(..) | Said::StdinGone | Said::Reaped => {}
             Said::Error { code, message } => {
                 assert_eq!((code, &message[..]), (3, "an output stream was read by somebody else"));
                 break;

@@ -345,3 +345,34 @@ fn a_guardian_that_waits_uses_no_time() {
         assert!(guardian.wait().success());
     }
 }
+
+#[test]
+fn a_program_that_became_another_user_and_can_not_be_killed_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    if !support::is_root() {
+        return;
+    }
+    // A setuid program that takes on root altogether, started by a guardian that is not root.
+    let directory = std::env::temp_dir().join(format!("proton-setuid-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let become_root = directory.join("become-root");
+    std::fs::copy("/usr/bin/setpriv", &become_root).unwrap();
+    for (path, mode) in [(&directory, 0o755), (&become_root, 0o4755)] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let become_root = become_root.to_str().unwrap();
+    let script = "echo root; exec sleep 60";
+    let ids = ["--reuid", "0", "--regid", "0", "--clear-groups", "--"];
+    let program = [&[become_root][..], &ids, &["sh", "-c", script]].concat();
+    let mut guardian = Guardian::of_nobody(&directory);
+    guardian.open(&program, &[Field::KillDelay(10)]);
+    let pid = guardian.started(&program);
+    guardian.hear_until("root\n");
+    guardian.say(&ToGuardian::Close);
+    let exit = guardian.hear_out().exit.unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    signal(pid, Signal::KILL);
+    await_death(pid);
+    assert_eq!((exit.kind, exit.survivors), (ExitKind::Unknown, vec![pid]));
+    assert_eq!(exit.cause, Cause::Close);
+}

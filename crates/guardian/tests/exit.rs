@@ -7,8 +7,8 @@
 
 mod support;
 
-use proton_stream_protocol::{Cause, ExitKind, Field, Rlimit};
-use support::Guardian;
+use proton_stream_protocol::{Cause, ExitKind, Field, Rlimit, Stream, ToGuardian};
+use support::{Guardian, Said};
 
 #[test]
 fn every_status_is_reported_as_a_status() {
@@ -68,5 +68,29 @@ fn a_signal_from_the_controller_is_the_programs_own_end() {
     let exit = guardian.hear_out().exit.unwrap();
     assert_eq!(exit.kind, ExitKind::Signalled { signal: 10, core: false });
     assert_eq!(exit.cause, Cause::Program);
+    guardian.part();
+}
+
+#[test]
+fn the_pid_is_told_to_be_free_where_the_exit_has_to_wait() {
+    // For credit.
+    let credit = Field::Credit { stdout: 0, stderr: 0 };
+    let (mut guardian, pid) = Guardian::run_with(&["echo", "hello"], &[credit]);
+    while guardian.hear() != Said::Reaped {}
+    assert!(!support::is_alive(pid));
+    guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 100 });
+    let outcome = guardian.hear_out();
+    assert_eq!((outcome.stdout, outcome.reaped), (b"hello\n".to_vec(), false));
+    guardian.part();
+    // For descendants.
+    let script = "(read line) <&3 & exit 3";
+    let (mut guardian, _) = Guardian::run_with(
+        &["sh", "-c", &format!("exec 3<&0; {script}")],
+        &[Field::OnExitWait(true)],
+    );
+    while guardian.hear() != Said::Reaped {}
+    guardian.say(&ToGuardian::Eof);
+    let outcome = guardian.hear_out();
+    assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(3));
     guardian.part();
 }

@@ -15,7 +15,11 @@ fn error(guardian: &mut Guardian) -> (u8, String) {
     loop {
         match guardian.hear() {
             Said::Error { code, message } => return (code, message),
-            Said::Hello | Said::Output(..) | Said::StdinCredit(_) | Said::StdinGone => {}
+            Said::Hello
+            | Said::Output(..)
+            | Said::StdinCredit(_)
+            | Said::StdinGone
+            | Said::Reaped => {}
             other => panic!("{other:?}"),
         }
     }

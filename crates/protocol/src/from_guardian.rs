@@ -48,6 +48,8 @@ pub enum FromGuardian<'a> {
     StdinGone,
     /// No byte of the stream follows (§6).
     EndOfOutput(Stream),
+    /// The program's pid is free; EXIT follows later (§7).
+    Reaped,
     /// What became of the program (§7).
     Exit(Exit),
     /// The guardian gives up (§8).
@@ -145,6 +147,7 @@ impl<'a> FromGuardian<'a> {
                 bytes => FromGuardian::StdinCredit { bytes },
             },
             kind::STDIN_GONE => FromGuardian::StdinGone,
+            kind::REAPED => FromGuardian::Reaped,
             kind::END_OF_OUTPUT => {
                 FromGuardian::EndOfOutput(Stream::from_number(cursor.u8("stream")?)?)
             }
@@ -197,6 +200,7 @@ impl<'a> FromGuardian<'a> {
                 });
             }
             FromGuardian::StdinGone => put_frame(kind::STDIN_GONE, out, |_| ()),
+            FromGuardian::Reaped => put_frame(kind::REAPED, out, |_| ()),
             FromGuardian::EndOfOutput(stream) => {
                 put_frame(kind::END_OF_OUTPUT, out, |out| out.push(stream.number()));
             }

@@ -57,7 +57,7 @@ impl Header {
                 kind::STDOUT | kind::STDERR => Allowed::Between(1, MAX_DATA),
                 kind::STDIN_CREDIT => Allowed::Exactly(4),
                 kind::END_OF_OUTPUT => Allowed::Exactly(1),
-                kind::STDIN_GONE => Allowed::Exactly(0),
+                kind::STDIN_GONE | kind::REAPED => Allowed::Exactly(0),
                 _ => return None,
             })
         })

@@ -119,4 +119,5 @@ mod kind {
     pub(crate) const ERROR: u8 = 0x8a;
     pub(crate) const STATS: u8 = 0x8b;
     pub(crate) const DONE: u8 = 0x8c;
+    pub(crate) const REAPED: u8 = 0x8d;
 }

@@ -133,6 +133,7 @@ fn from_guardian(frame: &FromGuardian<'_>) -> String {
         }
         FromGuardian::StdinCredit { bytes } => format!("stdin_credit bytes={bytes}"),
         FromGuardian::StdinGone => "stdin_gone".into(),
+        FromGuardian::Reaped => "reaped".into(),
         FromGuardian::EndOfOutput(stream) => format!("end_of_output stream={}", stream.number()),
         FromGuardian::Exit(exit) => exit_words(exit),
         FromGuardian::Error { code, message } => {

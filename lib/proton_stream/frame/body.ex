@@ -100,6 +100,7 @@ defmodule ProtonStream.Frame.Body do
   def decode(0x09, body), do: {:limits, Fields.decode_limits(body)}
   def decode(0x0A, <<frozen>>), do: {:freeze, bit("freeze", frozen)}
   def decode(0x87, <<>>), do: :stdin_gone
+  def decode(0x8D, <<>>), do: :reaped
 
   def decode(0x05, <<number, scope>>) do
     unless number in 1..64, do: Reader.refuse("number", number, "1 to 64")

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
@@ -27,6 +28,7 @@ pub enum Said {
     Output(Stream, Vec<u8>),
     StdinCredit(u32),
     StdinGone,
+    Reaped,
     EndOfOutput(Stream),
     Exit(Exit),
     Error { code: u8, message: String },
@@ -49,6 +51,7 @@ impl From<FromGuardian<'_>> for Said {
             FromGuardian::Output { stream, bytes } => Said::Output(stream, bytes.to_vec()),
             FromGuardian::StdinCredit { bytes } => Said::StdinCredit(bytes),
             FromGuardian::StdinGone => Said::StdinGone,
+            FromGuardian::Reaped => Said::Reaped,
             FromGuardian::EndOfOutput(stream) => Said::EndOfOutput(stream),
             FromGuardian::Exit(exit) => Said::Exit(exit),
             FromGuardian::Error { code, message } => Said::Error { code, message: text(message) },
@@ -78,9 +81,22 @@ impl Guardian {
         guardian
     }
 
+    /// One that is not root; its executable is copied to where that user can reach it.
+    pub fn of_nobody(directory: &Path) -> Self {
+        let executable = directory.join("guardian");
+        std::fs::copy(env!("CARGO_BIN_EXE_proton-guardian"), &executable).expect("a copy");
+        let mut guardian = Self::deaf(Command::new(executable).uid(65534).gid(65534));
+        guardian.listen();
+        guardian
+    }
+
     /// What follows STARTED is left in the pipe until [`listen`](Self::listen).
     fn deaf_after_started() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+        Self::deaf(&mut Command::new(env!("CARGO_BIN_EXE_proton-guardian")))
+    }
+
+    fn deaf(command: &mut Command) -> Self {
+        let mut child = command
             .arg("session")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -131,7 +147,7 @@ impl Guardian {
         guardian
     }
 
-    fn open(&mut self, program: &[&str], fields: &[Field<'_>]) {
+    pub fn open(&mut self, program: &[&str], fields: &[Field<'_>]) {
         let mut all = vec![Field::Program(program[0].as_bytes())];
         all.extend(program[1..].iter().map(|argument| Field::Argument(argument.as_bytes())));
         all.push(Field::Inherited(b"PATH=/usr/local/bin:/usr/bin:/bin"));
@@ -142,7 +158,7 @@ impl Guardian {
         self.say(&ToGuardian::Open(Open { package: b"test", fields: all }));
     }
 
-    fn started(&mut self, program: &[&str]) -> u32 {
+    pub fn started(&mut self, program: &[&str]) -> u32 {
         assert_eq!(self.hear(), Said::Hello);
         match self.hear() {
             Said::Started { pid, .. } => pid,
@@ -208,6 +224,7 @@ impl Guardian {
                 Said::EndOfOutput(stream) => outcome.ended.push(stream),
                 Said::StdinCredit(bytes) => outcome.stdin_credit += u64::from(bytes),
                 Said::StdinGone => outcome.stdin_gone = true,
+                Said::Reaped => outcome.reaped = true,
                 Said::Exit(exit) => {
                     outcome.exit = Some(exit);
                     return outcome;
@@ -224,7 +241,7 @@ impl Guardian {
             match self.hear() {
                 Said::Output(_, bytes) => all.extend(bytes),
                 // A program that is quick may be dead before its output is passed on.
-                Said::StdinCredit(_) | Said::StdinGone => {}
+                Said::StdinCredit(_) | Said::StdinGone | Said::Reaped => {}
                 other => panic!("waiting for {what:?}, got {other:?}"),
             }
         }
@@ -276,6 +293,7 @@ pub struct Outcome {
     pub ended: Vec<Stream>,
     pub stdin_credit: u64,
     pub stdin_gone: bool,
+    pub reaped: bool,
     pub exit: Option<Exit>,
 }
 
