@@ -7,6 +7,8 @@ defmodule ProtonStream.CgroupTest do
   import ProtonStream.Eventually
   import ProtonStream.Programs
 
+  alias ProtonStream.Workers.Scripted
+
   @moduletag :cgroup
 
   @base "proton_stream_test"
@@ -100,6 +102,73 @@ defmodule ProtonStream.CgroupTest do
     ProtonStream.close(ps)
     assert_receive {^ps, :closed}
     refute runs?(pid |> String.trim() |> String.to_integer())
+  end
+
+  describe "on a fixed path" do
+    # A program that takes its time to end, so that whoever follows has to wait for it.
+    @script "trap '' TERM; echo ready; while :; do sleep 1; done"
+    @fixed [cgroup_controllers: ["cpu"], cgroup_path: @base <> "/fixed", delay_to_sigkill: 200]
+
+    @tag :capture_log
+    test "a supervisor's restart works, whatever has ended the one before" do
+      spec =
+        ProtonStream.child_spec(
+          [module: Scripted, command: "sh", args: ["-c", @script], init_arg: %{to: self()}] ++
+            @fixed
+        )
+
+      {:ok, supervisor} = Supervisor.start_link([spec], strategy: :one_for_one, max_restarts: 100)
+
+      assert_receive {:stdout, "ready\n"}
+
+      for ending <- [
+            fn ps -> ProtonStream.signal(ps, :sigkill) end,
+            fn ps -> Process.exit(ps, :kill) end,
+            fn ps -> ProtonStream.OtherVM.kill(guardian(ps)) end,
+            fn ps -> spawn(fn -> GenServer.call(ps, fn -> raise "a crash" end) end) end,
+            fn ps -> Process.exit(ps, :kill) end
+          ] do
+        [{_, ps, _, _}] = Supervisor.which_children(supervisor)
+        monitor = Process.monitor(ps)
+        ending.(ps)
+        await_down(monitor)
+        assert_receive {:stdout, "ready\n"}
+      end
+
+      # As a supervisor does it with `shutdown: :brutal_kill`.
+      Supervisor.stop(supervisor)
+      spec = %{spec | shutdown: :brutal_kill}
+      {:ok, supervisor} = Supervisor.start_link([spec], strategy: :one_for_one)
+      assert_receive {:stdout, "ready\n"}
+      :ok = Supervisor.terminate_child(supervisor, spec.id)
+      {:ok, _} = Supervisor.restart_child(supervisor, spec.id)
+      assert_receive {:stdout, "ready\n"}
+      Supervisor.stop(supervisor)
+
+      eventually("the path is free", fn -> not File.exists?(Path.join([@cpu, @base, "fixed"])) end)
+    end
+
+    test "a start waits for what a killed VM has left there" do
+      script = """
+      {:ok, ps} = ProtonStream.open("sh", ["-c", #{inspect(@script)}], #{inspect(@fixed)})
+      await_line(ps, "ready")
+      tell.(:ready)
+      receive do: (:never -> :ok)
+      """
+
+      {port, os_pid} = ProtonStream.OtherVM.start(script)
+      assert ProtonStream.OtherVM.told(port) == :ready
+      ProtonStream.OtherVM.kill(os_pid)
+      assert {:ok, ps} = ProtonStream.open("cat", [], @fixed)
+      ProtonStream.close(ps)
+      assert_receive {^ps, :closed}
+    end
+
+    test "one that lives is not driven out" do
+      assert {:ok, _} = ProtonStream.open("cat", [], @fixed)
+      assert {:error, {:cgroup, path, :ebusy}} = ProtonStream.open("cat", [], @fixed)
+      assert path =~ "fixed"
+    end
   end
 
   defp members(path), do: path |> Path.join("cgroup.procs") |> File.read!() |> String.split()

@@ -49,7 +49,7 @@ pub(super) fn occupy(
     };
     if !lock(&fd).map_err(here)? {
         let is_dying = lock(&life).map_err(here)?;
-        return Err(if is_dying { Refusal::Dying } else { here(Errno::BUSY) });
+        return Err(if is_dying { Refusal::Dying } else { Refusal::Held });
     }
     // The second lock may be held for a moment by a start that has just asked for it.
     if !is_still(parent, name, &fd) || !lock(&life).map_err(here)? {

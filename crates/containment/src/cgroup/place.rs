@@ -58,6 +58,8 @@ pub(super) enum Refusal {
     Failed(Error),
     /// A run of ours that is about to end has it.
     Dying,
+    /// A run of ours that lives has it.
+    Held,
     /// Somebody else made or removed something at the same moment.
     Again,
 }

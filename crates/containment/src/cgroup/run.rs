@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -18,6 +18,10 @@ use super::plan::{plan, Demand, Part, Way};
 use super::translate::{translate, Write};
 use super::{limits, own, Limit, Place as Where, Request, Wish};
 use crate::{Error, Step};
+
+/// How long a run that lives is given to hear of its end: its guardian may not have noticed yet
+/// that its controller is gone, while that controller's successor is here already.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// The groups of one run.
 #[derive(Debug)]
@@ -87,6 +91,7 @@ fn prepare_at(
     let way = Way::to(place, &host.memberships)?;
     let plan = plan(&demand, &host.hierarchy, &way, host.is_root)?;
     let patience = Patience::new(request.wait, give_up);
+    let grace = Instant::now() + GRACE;
     let path = way.path();
     loop {
         let fresh = fresh_name();
@@ -103,7 +108,10 @@ fn prepare_at(
         match Run::attempt(&plan, &target) {
             Ok(run) => return Ok(run),
             Err(Refusal::Failed(error)) => return Err(error),
-            Err(Refusal::Dying | Refusal::Again) => {}
+            Err(Refusal::Held) if Instant::now() >= grace => {
+                return Err(failed(Errno::BUSY, path));
+            }
+            Err(Refusal::Dying | Refusal::Held | Refusal::Again) => {}
         }
         let goes_on = patience.pause(Duration::from_millis(5));
         if !goes_on.map_err(|_| failed(Errno::CANCELED, path))? {
