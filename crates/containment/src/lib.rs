@@ -18,6 +18,7 @@ pub mod cgroup;
 mod environment;
 mod error;
 mod namespace;
+mod nursery;
 pub mod pipe;
 mod procfs;
 mod program;
@@ -33,8 +34,9 @@ mod tree;
 mod users;
 
 pub use error::{Error, Step};
+pub use nursery::{collect, fork_guardian, signal_child, Change, Forked, Orphans};
 pub use program::{Ended, Level, Pipes, Program, Reaped, Released, Status};
 pub use signals::{become_guardian, Received, Signals};
 pub use specification::{Rlimit, Specification, Stdio};
-pub use start::{start, Starting};
+pub use start::{start, Announce, Around, Starting};
 pub use survey::{survey, Check};

@@ -337,13 +337,17 @@ impl Program {
     }
 }
 
+pub(crate) fn status(death: &sys::Death) -> Status {
+    match death.status {
+        Ok(code) => Status::Exited(code),
+        Err((signal, core)) => Status::Signalled { signal, core },
+    }
+}
+
 impl Ended {
     fn of(death: &sys::Death) -> Self {
         Self {
-            status: match death.status {
-                Ok(code) => Status::Exited(code),
-                Err((signal, core)) => Status::Signalled { signal, core },
-            },
+            status: status(death),
             user: death.user,
             system: death.system,
             max_rss_kib: death.max_rss_kib,

@@ -82,6 +82,12 @@ pub struct Received {
 }
 
 impl Signals {
+    /// For a fork of the process that [`become_guardian`] was called in: it has the dispositions
+    /// and the mask already, and needs a descriptor of its own.
+    pub(crate) fn again() -> io::Result<Self> {
+        Ok(Self { fd: sys::signal_descriptor(&WATCHED)? })
+    }
+
     /// The next signal that is pending. Never blocks.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<Received> {

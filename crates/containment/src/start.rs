@@ -15,14 +15,38 @@ use crate::sys::{self, Failure, Plan, Point, Strings};
 use crate::users::{self, Credentials, Sources};
 use crate::{cgroup, environment, namespace, rlimits, stdio, Error, Program, Step};
 
+/// Takes a path below the mounts of the run's controllers.
+pub type Announce<'a> = &'a dyn Fn(&[u8]);
+
+/// Who else takes part in a start. The default is nobody.
+#[derive(Clone, Copy, Default)]
+pub struct Around<'a> {
+    /// The controller: when it hangs up nobody waits for the outcome.
+    pub give_up: Option<BorrowedFd<'a>>,
+    /// Is told the path of a cgroup right before that is made, so that it can be cleaned also when
+    /// this process is killed: [`cgroup::Cleaning`].
+    pub announce: Option<Announce<'a>>,
+}
+
+impl std::fmt::Debug for Around<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let announces = self.announce.is_some();
+        f.debug_struct("Around")
+            .field("give_up", &self.give_up)
+            .field("announces", &announces)
+            .finish()
+    }
+}
+
 /// Starts a program. Everything that may allocate, open or look up is done here, then the fork;
 /// the exec happens meanwhile, and [`Starting`] tells what came of it.
 ///
-/// There are two waits in here, both no longer than until `give_up`, the controller, hangs up
-/// (then the error is ECANCELED): for `getent`, where a user or group is not in the local files,
+/// There are two waits in here, both no longer than until the controller hangs up
+/// ([`Around::give_up`]; then the error is ECANCELED): for `getent`, where a user or group is not in the local files,
 /// two seconds at most; and for another run that is about to end in the same cgroup path, or what
 /// crashed ones left, at most [`wait`](cgroup::Request::wait).
-pub fn start(spec: &Specification, give_up: Option<BorrowedFd<'_>>) -> Result<Starting, Error> {
+pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Error> {
+    let give_up = around.give_up;
     check(spec)?;
     let credentials = users::resolve(spec, &Sources::default(), give_up)?;
     let environment = environment::environment(spec, credentials.account.as_ref())?;
@@ -43,7 +67,7 @@ pub fn start(spec: &Specification, give_up: Option<BorrowedFd<'_>>) -> Result<St
         stdio::without_blocking(end).map_err(|error| failed(Step::Fork, &error))?;
     }
     // The last step that leaves something behind: what follows must end it when it fails.
-    let mut run = cgroup::prepare(&spec.cgroup, give_up)?;
+    let mut run = cgroup::prepare(&spec.cgroup, around)?;
     let plan = Plan {
         candidates,
         arguments: Strings::new(arguments),

@@ -9,7 +9,7 @@ use rustix::process::{geteuid, getpid, set_child_subreaper};
 use rustix::thread::{capabilities, CapabilitySet};
 
 use crate::tree::{hold, Tree};
-use crate::{cgroup, start, sys, Error, Signals, Specification, Status, Stdio};
+use crate::{cgroup, start, sys, Around, Error, Signals, Specification, Status, Stdio};
 
 /// One thing that a host has or has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +132,7 @@ fn try_namespace(executable: &str, signals: &mut Signals) -> Result<(), Error> {
         pid_namespace: true,
         ..Specification::default()
     };
-    let mut starting = start(&spec, None)?;
+    let mut starting = start(&spec, &Around::default())?;
     let outcome = loop {
         if let Some(outcome) = starting.outcome() {
             break outcome;

@@ -162,6 +162,15 @@ impl Tree {
     /// Visits every descendant that can be verified, parents first; what `visit` does to a process
     /// is done before its children are listed.
     pub(crate) fn walk(&self, visit: &mut dyn FnMut(&Found<'_>)) {
+        self.walk_but(&|_| false, visit);
+    }
+
+    /// The same, without the children that are `left_out` and those below them.
+    pub(crate) fn walk_but(
+        &self,
+        left_out: &dyn Fn(u32) -> bool,
+        visit: &mut dyn FnMut(&Found<'_>),
+    ) {
         let parents = match &self.listing {
             Listing::Scan(procfs) => procfs.parents(),
             _ => Vec::new(),
@@ -169,6 +178,9 @@ impl Tree {
         let mut queue = VecDeque::new();
         let mut visited = 0;
         for pid in self.children(self.me, &parents) {
+            if left_out(pid) {
+                continue;
+            }
             let Ok(held) = hold(pid) else { continue };
             // Hidden processes (hidepid) are visited all the same: they are children.
             let stat = self.stat(pid);

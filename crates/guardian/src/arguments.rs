@@ -48,7 +48,8 @@ Usage: proton-guardian [options] [--] program [argument...]
 Options end at the program. SIGINT, SIGQUIT, SIGTERM and SIGHUP end the whole
 tree with that signal first; SIGTSTP, SIGCONT and SIGWINCH are passed on. The
 program has a session of its own: one that takes over the whole terminal can't
-be run in it. A program that is called doctor, session or sweep comes after --.
+be run in it. A program that is called doctor, nursery, session or
+sweep comes after --.
 
 The exit status is the program's, 128+N if signal N killed it, 127 if it was not
 found, 126 if it could not be executed, 125 if something else failed first.

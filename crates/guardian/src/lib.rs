@@ -8,6 +8,7 @@
 //! front doors: `proton-guardian session` speaks the protocol of
 //! `docs/PROTOCOL.md` on its stdin and stdout, and
 //! `proton-guardian [options] [--] program [argument...]` is for people in a shell.
+//! `proton-guardian nursery` forks guardians for a controller that runs many programs;
 //! `proton-guardian doctor` tells what the host offers.
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ mod ending;
 mod group;
 mod inbox;
 mod input;
+mod nursery;
 mod outbox;
 mod output;
 mod polling;
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => shell::fail(&format!("the session can't go on: {error}")),
         },
+        Some((first, [])) if first == "nursery" => nursery::main(),
         Some((first, [])) if first == "doctor" => doctor::main(),
         Some((first, rest)) if first == "sweep" => sweep::main(rest),
         _ => shell::main(arguments),
@@ -55,5 +58,6 @@ fn serve_on_stdio() -> std::io::Result<()> {
     for fd in [stdin(), stdout()] {
         fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
     }
-    Ok(session::serve(stdin(), stdout(), signals)?)
+    session::serve(stdin(), stdout(), signals, None)?;
+    Ok(())
 }

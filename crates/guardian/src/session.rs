@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use proton_stream_containment::{start, Signals, Starting};
+use proton_stream_containment::{start, Announce, Around, Signals, Starting};
 use proton_stream_protocol::{Cause, FromGuardian, Malformed, Open, ToGuardian, PACKAGE_VERSION};
 use rustix::event::PollFlags;
 use rustix::io::{read, Errno};
@@ -32,6 +32,9 @@ const ERROR_MALFORMED: u8 = 2;
 /// The guardian's side of one connection.
 pub(crate) struct Session<'t> {
     controller: BorrowedFd<'t>,
+    announce: Option<Announce<'t>>,
+    /// Something could not be killed.
+    left: bool,
     signals: Signals,
     inbox: Inbox,
     outbox: Outbox<'t>,
@@ -70,13 +73,19 @@ struct Pending {
 }
 
 /// Relays between the controller on `input` and `output` and the program that it asks for, to the end of both.
+///
+/// `announce` is told of a cgroup before it is made. The answer is whether something could not be
+/// killed.
 pub(crate) fn serve(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     signals: Signals,
-) -> Result<(), Errno> {
+    announce: Option<Announce<'_>>,
+) -> Result<bool, Errno> {
     let mut session = Session {
         controller: input,
+        announce,
+        left: false,
         signals,
         inbox: Inbox::default(),
         outbox: Outbox::new(output),
@@ -90,7 +99,7 @@ pub(crate) fn serve(
         let found = session.poll()?;
         session.turn(&found, &mut buffer[..READ]);
     }
-    Ok(())
+    Ok(session.left)
 }
 
 impl Session<'_> {
@@ -257,7 +266,8 @@ impl Session<'_> {
 
     fn open(&mut self, open: &Open<'_>) {
         let started = specification::read(open).and_then(|(specification, terms)| {
-            let starting = start(&specification, Some(self.controller))?;
+            let around = Around { give_up: Some(self.controller), announce: self.announce };
+            let starting = start(&specification, &around)?;
             Ok(Pending { starting, terms, eof: false })
         });
         match started {
@@ -340,6 +350,7 @@ impl Session<'_> {
 
     fn say_what_became_of_it(&mut self) {
         let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Over) else { return };
+        self.left = !run.survivors().is_empty();
         match &run.verdict {
             Verdict::Exit => self.outbox.say(&FromGuardian::Exit(report::exit(&run))),
             Verdict::Refused(error) => self.outbox.say(&report::start_error(error)),

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use proton_stream_containment::{
-    become_guardian, start, Error, Program, Released, Signals, Status, Step,
+    become_guardian, start, Around, Error, Program, Released, Signals, Status, Step,
 };
 use rustix::event::PollFlags;
 use rustix::process::{getpid, kill_process, Signal};
@@ -54,7 +54,7 @@ fn complain(sentence: &str) {
 
 fn run(command: &Command) -> std::io::Result<u8> {
     let mut signals = become_guardian()?;
-    let mut starting = match start(&command.specification, None) {
+    let mut starting = match start(&command.specification, &Around::default()) {
         Ok(starting) => starting,
         Err(error) => return Ok(refused(&error)),
     };

@@ -216,7 +216,7 @@ fn a_signal_to_the_guardian_ends_the_program_and_is_reported_as_what_it_is() {
         (15, Signal::TERM),
     ] {
         let (mut guardian, pid) = Guardian::run(&["sleep", "1000"]);
-        signal(guardian.child.id(), sent);
+        signal(guardian.child().id(), sent);
         let exit = guardian.hear_out().exit.unwrap();
         assert_eq!(exit.cause, Cause::Signal(number));
         assert_eq!(exit.kind, ExitKind::Signalled { signal: 15, core: false });
@@ -229,7 +229,7 @@ fn a_signal_to_the_guardian_ends_the_program_and_is_reported_as_what_it_is() {
 fn a_guardian_that_is_killed_takes_its_program_with_it() {
     let (mut guardian, pid) = Guardian::sh(IGNORE_TERM);
     guardian.hear_until("ready\n");
-    guardian.child.kill().unwrap();
+    guardian.child().kill().unwrap();
     await_death(pid);
 }
 
@@ -242,7 +242,7 @@ fn a_guardian_that_is_killed_takes_another_users_program_with_it() {
     let fields = [Field::User(b"nobody")];
     let (mut guardian, pid) = Guardian::run_with(&["sh", "-c", IGNORE_TERM], &fields);
     guardian.hear_until("ready\n");
-    guardian.child.kill().unwrap();
+    guardian.child().kill().unwrap();
     await_death(pid);
 }
 
@@ -334,7 +334,7 @@ fn a_guardian_that_waits_uses_no_time() {
         ("printf x; exec sleep 1000", credit(1)),
     ] {
         let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &[credit]);
-        let guardian_pid = guardian.child.id();
+        let guardian_pid = guardian.child().id();
         // A window without a tick, where a spinning loop has 20 of them.
         eventually(&format!("the guardian of `{script}` is idle"), || {
             let before = ticks(guardian_pid);

@@ -229,7 +229,7 @@ fn output<'a>(stream: Stream, cursor: &mut Cursor<'a>) -> Result<FromGuardian<'a
     }
 }
 
-fn ranged(
+pub(crate) fn ranged(
     value: u8,
     range: std::ops::RangeInclusive<u8>,
     what: &'static str,

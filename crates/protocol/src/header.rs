@@ -63,6 +63,33 @@ impl Header {
         })
     }
 
+    /// Reads the header of a frame that goes to a nursery.
+    ///
+    /// # Errors
+    /// [`Malformed::Kind`] and [`Malformed::Length`].
+    pub fn to_nursery(bytes: [u8; HEADER_LENGTH]) -> Result<Self, Malformed> {
+        Self::judge(bytes, |kind| {
+            Some(match kind {
+                kind::NURSE => Allowed::Between(0, MAX_TEXT),
+                kind::KILL => Allowed::Exactly(8),
+                _ => return None,
+            })
+        })
+    }
+
+    /// Reads the header of a frame that comes from a nursery.
+    ///
+    /// # Errors
+    /// [`Malformed::Kind`] and [`Malformed::Length`].
+    pub fn from_nursery(bytes: [u8; HEADER_LENGTH]) -> Result<Self, Malformed> {
+        Self::judge(bytes, |kind| {
+            Some(match kind {
+                kind::READY | kind::DIED | kind::ERROR => Allowed::Between(0, MAX_TEXT),
+                _ => return None,
+            })
+        })
+    }
+
     fn judge(
         bytes: [u8; HEADER_LENGTH],
         allowed: impl Fn(u8) -> Option<Allowed>,

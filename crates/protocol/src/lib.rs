@@ -32,6 +32,7 @@ mod error;
 mod from_guardian;
 mod gauge;
 mod header;
+mod nursery;
 mod open;
 mod to_guardian;
 
@@ -40,6 +41,7 @@ pub use error::Malformed;
 pub use from_guardian::{Cause, Exit, ExitKind, FromGuardian};
 pub use gauge::Gauge;
 pub use header::{data_header, Header, HEADER_LENGTH};
+pub use nursery::{Ending, FromNursery, Preamble, ToNursery, PREAMBLE_LENGTH, SECRET_LENGTH};
 pub use open::{Field, Limit, Open, Rlimit, Stdio};
 pub use to_guardian::ToGuardian;
 
@@ -120,4 +122,8 @@ mod kind {
     pub(crate) const STATS: u8 = 0x8b;
     pub(crate) const DONE: u8 = 0x8c;
     pub(crate) const REAPED: u8 = 0x8d;
+    pub(crate) const NURSE: u8 = 0x20;
+    pub(crate) const KILL: u8 = 0x21;
+    pub(crate) const READY: u8 = 0xa0;
+    pub(crate) const DIED: u8 = 0xa1;
 }

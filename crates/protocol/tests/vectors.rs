@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 use proton_stream_protocol::{
-    Cause, Exit, ExitKind, Field, FromGuardian, Gauge, Header, Limit, Open, Rlimit, Stdio,
-    ToGuardian, HEADER_LENGTH,
+    Cause, Ending, Exit, ExitKind, Field, FromGuardian, FromNursery, Gauge, Header, Limit, Open,
+    Rlimit, Stdio, ToGuardian, ToNursery, HEADER_LENGTH,
 };
 
 struct Vector {
@@ -185,10 +185,69 @@ fn exit_words(exit: &Exit) -> String {
     )
 }
 
+fn to_nursery(frame: &ToNursery<'_>) -> String {
+    match frame {
+        ToNursery::Nurse { package, controller, secret } => format!(
+            "nurse package={} controller={controller} secret={}",
+            text(package),
+            text(secret)
+        ),
+        ToNursery::Kill { run } => format!("kill run={run}"),
+    }
+}
+
+fn from_nursery(frame: &FromNursery<'_>) -> String {
+    match frame {
+        FromNursery::Ready { package, path } => {
+            format!("ready package={} path={}", text(package), text(path))
+        }
+        FromNursery::Died { run, ending, survivors } => {
+            let ending = match ending {
+                Ending::Exited(status) => format!("exited={status}"),
+                Ending::Signalled(signal) => format!("signalled={signal}"),
+            };
+            let survivors: Vec<String> = survivors.iter().map(u32::to_string).collect();
+            format!("died run={run} {ending} survivors={}", survivors.join(","))
+        }
+        FromNursery::Error { code, message } => {
+            format!("error code={code} message={}", text(message))
+        }
+    }
+}
+
+fn read_nursery(
+    head: [u8; HEADER_LENGTH],
+    wire: &[u8],
+) -> Option<Result<(String, Vec<u8>), String>> {
+    let upstream = head[4] >= 0x80;
+    let header = if upstream { Header::from_nursery(head) } else { Header::to_nursery(head) };
+    let header = match header {
+        Ok(header) => header,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    let body = wire.get(HEADER_LENGTH..HEADER_LENGTH + header.body_length)?;
+    let mut again = Vec::new();
+    let rendered = if upstream {
+        FromNursery::decode(header.kind, body).map(|frame| {
+            frame.encode(&mut again);
+            from_nursery(&frame)
+        })
+    } else {
+        ToNursery::decode(header.kind, body).map(|frame| {
+            frame.encode(&mut again);
+            to_nursery(&frame)
+        })
+    };
+    Some(rendered.map(|text| (text, again)).map_err(|error| error.to_string()))
+}
+
 /// The frame that `wire` holds whole, rendered, with its second encoding.
 fn read(wire: &[u8]) -> Option<Result<(String, Vec<u8>), String>> {
     let head: [u8; HEADER_LENGTH] = wire.get(..HEADER_LENGTH)?.try_into().unwrap();
     let upstream = head[4] >= 0x80;
+    if matches!(head[4], 0x20 | 0x21 | 0xa0 | 0xa1) {
+        return read_nursery(head, wire);
+    }
     let header = if upstream { Header::from_guardian(head) } else { Header::to_guardian(head) };
     let header = match header {
         Ok(header) => header,

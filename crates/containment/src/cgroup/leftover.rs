@@ -70,6 +70,65 @@ pub(super) enum Cleaned {
     Stuck,
 }
 
+/// A group that is nobody's, on its way out. Its lock is held meanwhile.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    parent: OwnedFd,
+    name: CString,
+    group: Group,
+}
+
+impl Leftover {
+    /// Takes a group over, if it is nobody's.
+    pub(super) fn take(
+        parent: &OwnedFd,
+        name: &CString,
+        version: Version,
+        with_kill_file: bool,
+    ) -> Result<Self, Cleaned> {
+        let fd = match enter(parent, name) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Err(Cleaned::Gone),
+            Err(_) => return Err(Cleaned::Stuck),
+        };
+        match lock(&fd) {
+            Ok(true) => {}
+            Ok(false) => return Err(Cleaned::Live),
+            Err(_) => return Err(Cleaned::Stuck),
+        }
+        // The one before us removed it, and perhaps made another.
+        if !is_still(parent, name, &fd) {
+            return Err(Cleaned::Gone);
+        }
+        let group = Group::new(fd, version, with_kill_file);
+        if group.has_this_process() {
+            return Err(Cleaned::Live);
+        }
+        let parent = parent.try_clone().map_err(|_| Cleaned::Stuck)?;
+        Ok(Self { parent, name: name.clone(), group })
+    }
+
+    /// One round; `None` when another is needed in about a millisecond.
+    pub(super) fn step(&self) -> Option<Cleaned> {
+        if self.group.is_populated() {
+            self.group.kill();
+            return None;
+        }
+        let removed = remove_inside(&self.group.fd).and_then(|()| remove(&self.parent, &self.name));
+        match removed {
+            Ok(()) => Some(Cleaned::Gone),
+            // For some 100 µs after the last death.
+            Err(Errno::BUSY) => None,
+            Err(_) => Some(Cleaned::Stuck),
+        }
+    }
+
+    /// Who is still in it.
+    pub(super) fn members(&self) -> Vec<u32> {
+        self.group.members()
+    }
+}
+
 /// Kills and removes a group, if it is nobody's.
 pub(super) fn clean(
     parent: &OwnedFd,
@@ -78,35 +137,13 @@ pub(super) fn clean(
     with_kill_file: bool,
     patience: Patience<'_>,
 ) -> Result<Cleaned, HungUp> {
-    let fd = match enter(parent, name) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT) => return Ok(Cleaned::Gone),
-        Err(_) => return Ok(Cleaned::Stuck),
+    let leftover = match Leftover::take(parent, name, version, with_kill_file) {
+        Ok(leftover) => leftover,
+        Err(cleaned) => return Ok(cleaned),
     };
-    match lock(&fd) {
-        Ok(true) => {}
-        Ok(false) => return Ok(Cleaned::Live),
-        Err(_) => return Ok(Cleaned::Stuck),
-    }
-    // The one before us removed it, and perhaps made another.
-    if !is_still(parent, name, &fd) {
-        return Ok(Cleaned::Gone);
-    }
-    let group = Group::new(fd, version, with_kill_file);
-    if group.has_this_process() {
-        return Ok(Cleaned::Live);
-    }
     loop {
-        if group.is_populated() {
-            group.kill();
-        } else {
-            let removed = remove_inside(&group.fd).and_then(|()| remove(parent, name));
-            match removed {
-                Ok(()) => return Ok(Cleaned::Gone),
-                // For some 100 µs after the last death.
-                Err(Errno::BUSY) => {}
-                Err(_) => return Ok(Cleaned::Stuck),
-            }
+        if let Some(cleaned) = leftover.step() {
+            return Ok(cleaned);
         }
         if !patience.pause(Duration::from_millis(1))? {
             return Ok(Cleaned::Stuck);

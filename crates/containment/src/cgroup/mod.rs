@@ -32,7 +32,7 @@ mod translate;
 
 use std::time::Duration;
 
-pub use after::clean_after;
+pub use after::{clean_after, Cleaning};
 pub(crate) use run::{prepare, Run};
 pub use stats::Stats;
 pub(crate) use survey::survey;

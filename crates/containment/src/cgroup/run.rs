@@ -4,7 +4,7 @@
 //! The groups of one run: made before the fork, removed after the last death.
 
 use std::collections::HashSet;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ use super::place::{place, Place, Refusal, Target};
 use super::plan::{plan, Demand, Part, Way};
 use super::translate::{translate, Write};
 use super::{limits, own, Limit, Place as Where, Request, Wish};
-use crate::{Error, Step};
+use crate::{Around, Error, Step};
 
 /// How long a run that lives is given to hear of its end: its guardian may not have noticed yet
 /// that its controller is gone, while that controller's successor is here already.
@@ -41,10 +41,7 @@ fn failed(errno: Errno, detail: impl Into<Vec<u8>>) -> Error {
 /// Makes and fills the group that is asked for, if one is. What fails leaves nothing behind.
 ///
 /// It may wait: for a run that is about to end on the same path, and for what crashed ones left.
-pub(crate) fn prepare(
-    request: &Request,
-    give_up: Option<BorrowedFd<'_>>,
-) -> Result<Option<Run>, Error> {
+pub(crate) fn prepare(request: &Request, around: &Around<'_>) -> Result<Option<Run>, Error> {
     if request.is_none() {
         return Ok(None);
     }
@@ -59,7 +56,7 @@ pub(crate) fn prepare(
         memberships: read("/proc/self/cgroup")?,
         is_root: geteuid().is_root(),
     };
-    prepare_at(request, &host, give_up).map(Some)
+    prepare_at(request, &host, around).map(Some)
 }
 
 /// What a request is carried out on.
@@ -70,11 +67,7 @@ struct Host {
     is_root: bool,
 }
 
-fn prepare_at(
-    request: &Request,
-    host: &Host,
-    give_up: Option<BorrowedFd<'_>>,
-) -> Result<Run, Error> {
+fn prepare_at(request: &Request, host: &Host, around: &Around<'_>) -> Result<Run, Error> {
     let place = match &request.place {
         Some(place) => place,
         None if request.controllers.is_empty() => &Where::Own,
@@ -90,7 +83,7 @@ fn prepare_at(
     }
     let way = Way::to(place, &host.memberships)?;
     let plan = plan(&demand, &host.hierarchy, &way, host.is_root)?;
-    let patience = Patience::new(request.wait, give_up);
+    let patience = Patience::new(request.wait, around.give_up);
     let grace = Instant::now() + GRACE;
     let path = way.path();
     loop {
@@ -105,6 +98,9 @@ fn prepare_at(
             with_kill_file: !request.without_kill_file,
             patience,
         };
+        if let Some(announce) = around.announce {
+            announce(&Run::path_of(&plan, &target));
+        }
         match Run::attempt(&plan, &target) {
             Ok(run) => return Ok(run),
             Err(Refusal::Failed(error)) => return Err(error),
@@ -121,12 +117,17 @@ fn prepare_at(
 }
 
 impl Run {
-    fn attempt(plan: &[Part<'_>], target: &Target<'_>) -> Result<Self, Refusal> {
+    /// Where the program is going to be.
+    fn path_of(plan: &[Part<'_>], target: &Target<'_>) -> Vec<u8> {
         let names = plan.first().map_or(&[][..], |part| &part.names);
         let mut path: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
         path.push(target.fresh.as_bytes());
+        path.join(b"/".as_slice())
+    }
+
+    fn attempt(plan: &[Part<'_>], target: &Target<'_>) -> Result<Self, Refusal> {
         let mut run = Self {
-            path: path.join(b"/".as_slice()),
+            path: Self::path_of(plan, target),
             places: Vec::new(),
             doors: Vec::new(),
             door_names: Vec::new(),

@@ -11,6 +11,7 @@ mod signals;
 pub(crate) use child::{End, Failure, Limit, Plan, Point, Strings};
 pub(crate) use init::{Namespace, Report};
 pub(crate) use process::{
-    close_range_works, fork_into, kill_direct_child, kill_own_group, send_signal, wait_any, Death,
+    close_range_works, fork_alone, fork_into, kill_direct_child, kill_own_group, send_signal,
+    wait_any, wait_any_change, Death, Waited,
 };
 pub(crate) use signals::{block_only, default_disposition, ignore, pending, signal_descriptor};

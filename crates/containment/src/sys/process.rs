@@ -4,7 +4,7 @@
 //! Making, signalling and collecting processes.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::child::{self, Plan};
@@ -23,6 +23,56 @@ pub(crate) fn fork_into(plan: &Plan) -> io::Result<u32> {
         0 => child::run(plan),
         pid if pid > 0 => Ok(pid.unsigned_abs()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Forks; the child keeps two descriptors beside 0, 1 and 2, runs `body` and exits with what that
+/// returns. It never returns into the caller's frames, so that nothing there can use, or close a
+/// second time, what was closed.
+///
+/// The process must have one thread, as one that became a guardian has: then whatever the child
+/// does is as good as before the fork.
+pub(crate) fn fork_alone(
+    kept: OwnedFd,
+    shared: BorrowedFd<'_>,
+    body: impl FnOnce(OwnedFd, OwnedFd) -> u8,
+) -> io::Result<u32> {
+    // SAFETY: see above; the child ends in `exit`.
+    match unsafe { libc::fork() } {
+        0 => {
+            let shared = shared.as_raw_fd();
+            close_all_but(kept.as_raw_fd(), shared);
+            // SAFETY: this process's copy of the descriptor is its own since the fork, open, and
+            // used by nobody else: the frame that has borrowed it is never returned to.
+            let shared = unsafe { OwnedFd::from_raw_fd(shared) };
+            std::process::exit(body(kept, shared).into())
+        }
+        pid if pid > 0 => Ok(pid.unsigned_abs()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Closes every descriptor above 2 but these. For a process that uses no other one any more.
+fn close_all_but(one: RawFd, other: RawFd) {
+    let (first, second) = (one.min(other), one.max(other));
+    for (begin, end) in [(3, first - 1), (first + 1, second - 1), (second + 1, RawFd::MAX)] {
+        if begin > end {
+            continue;
+        }
+        // SAFETY: passes no memory; see `fork_alone` for why nothing that is closed is used again.
+        let result = unsafe {
+            libc::syscall(libc::SYS_close_range, begin as libc::c_long, libc::c_long::from(end), 0)
+        };
+        if result < 0 {
+            // Before 5.9, or behind an old seccomp filter.
+            let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+            let open: Vec<RawFd> =
+                entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+            for fd in open.into_iter().filter(|fd| (begin..=end).contains(fd)) {
+                // SAFETY: as above. The directory that was read is closed already, and an error.
+                unsafe { libc::close(fd) };
+            }
+        }
     }
 }
 
@@ -88,16 +138,38 @@ pub(crate) struct Death {
     pub(crate) max_rss_kib: u64,
 }
 
+/// A child's change that was collected.
+#[derive(Debug)]
+pub(crate) enum Waited {
+    Ended(Death),
+    Stopped(u32),
+}
+
 /// Collects one dead child, without blocking: `Ok(None)` when none is dead, `ECHILD` when there
 /// is no child at all. Children made with clone (and other exit signals) count too.
 #[doc(alias = "wait4")]
 pub(crate) fn wait_any() -> io::Result<Option<Death>> {
+    loop {
+        match wait(libc::WNOHANG | libc::__WALL)? {
+            Some(Waited::Ended(death)) => return Ok(Some(death)),
+            Some(Waited::Stopped(_)) => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+/// The same, and tells of a child that was stopped.
+pub(crate) fn wait_any_change() -> io::Result<Option<Waited>> {
+    wait(libc::WNOHANG | libc::__WALL | libc::WUNTRACED)
+}
+
+fn wait(flags: libc::c_int) -> io::Result<Option<Waited>> {
     let mut status = 0;
     // SAFETY: rusage is plain integers, for which zero is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
         // SAFETY: both pointers are to live locals of the types that wait4 fills.
-        let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG | libc::__WALL, &mut usage) };
+        let pid = unsafe { libc::wait4(-1, &mut status, flags, &mut usage) };
         if pid == 0 {
             return Ok(None);
         }
@@ -108,10 +180,12 @@ pub(crate) fn wait_any() -> io::Result<Option<Death>> {
             }
             return Err(error);
         }
-        // Not for a stop or continue of a traced child: nothing has ended.
-        if let Some(death) = Death::of(pid.unsigned_abs(), status, Usage::of(&usage)) {
-            return Ok(Some(death));
-        }
+        let pid = pid.unsigned_abs();
+        // A stop is told where it is asked for, and of a traced child always.
+        return Ok(Some(match Death::of(pid, status, Usage::of(&usage)) {
+            Some(death) => Waited::Ended(death),
+            None => Waited::Stopped(pid),
+        }));
     }
 }
 

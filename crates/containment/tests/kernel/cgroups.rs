@@ -6,7 +6,7 @@
 use std::fs;
 
 use proton_stream_containment::cgroup::{Place, Setting};
-use proton_stream_containment::{Level, Released, Specification, Status, Step};
+use proton_stream_containment::{Around, Level, Released, Specification, Status, Step};
 
 use crate::bases::{inside, setting, Bases};
 use crate::guard::{mount_of, Group};
@@ -190,7 +190,7 @@ fn a_group_too_small_for_a_process_is_never_a_success() {
     let mut host = Host::new();
     let settings = vec![setting("memory", "memory.limit_in_bytes", "4096")];
     let spec = inside(program("/bin/true", &[]), &["memory"], bases.place(), settings);
-    let mut starting = proton_stream_containment::start(&spec, None).expect("forked");
+    let mut starting = proton_stream_containment::start(&spec, &Around::default()).expect("forked");
     let mut outcome = None;
     eventually("the outcome is known", || {
         outcome = starting.outcome();

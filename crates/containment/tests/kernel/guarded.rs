@@ -6,7 +6,7 @@
 use std::fs;
 use std::process::Command;
 
-use proton_stream_containment::{start, Step};
+use proton_stream_containment::{start, Around, Step};
 
 use crate::guard;
 use crate::host::{cases, eventually, is_alive, program, sh, Host};
@@ -48,7 +48,8 @@ fn a_fork_that_fails_is_an_error_and_signals_nobody() {
     let mut host = Host::new();
     let mut other = host.start(&sh("read line"));
     fs::write(&limit, "1").expect("the limit");
-    let error = start(&program("/bin/true", &[]), None).expect_err("no process can be made");
+    let error =
+        start(&program("/bin/true", &[]), &Around::default()).expect_err("no process can be made");
     assert_eq!((error.step, error.errno), (Step::Fork, libc::EAGAIN));
     fs::write(&limit, before).expect("the limit");
     assert!(is_alive(other.program.pid().expect("it lives")));

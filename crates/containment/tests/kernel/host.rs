@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proton_stream_containment::cgroup::{Place, Request};
 use proton_stream_containment::{
-    become_guardian, start, Ended, Error, Pipes, Program, Released, Signals, Specification,
+    become_guardian, start, Around, Ended, Error, Pipes, Program, Released, Signals, Specification,
     Starting, Status, Stdio,
 };
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -124,7 +124,7 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self, spec: &Specification) -> Running {
-        let mut starting = start(spec, None).expect("forked");
+        let mut starting = start(spec, &Around::default()).expect("forked");
         Self::wait_for_exec(&mut starting).expect("executed");
         let mut program = starting.into_program();
         let pipes = program.take_pipes();
@@ -133,7 +133,7 @@ impl Host {
 
     /// Why a program was not started; nothing of it is left.
     pub(crate) fn refused(&mut self, spec: &Specification) -> Error {
-        let mut starting = match start(spec, None) {
+        let mut starting = match start(spec, &Around::default()) {
             Ok(starting) => starting,
             Err(error) => return error,
         };
@@ -254,7 +254,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
         ("as", [user]) => {
             let spec =
                 Specification { user: Some(user.as_bytes().to_vec()), ..program("/bin/true", &[]) };
-            match start(&spec, None) {
+            match start(&spec, &Around::default()) {
                 Err(error) => println!("{error}"),
                 Ok(mut starting) => match Host::wait_for_exec(&mut starting) {
                     Ok(()) => println!("started"),
@@ -267,7 +267,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
             let path = path.as_bytes().to_vec();
             let place = if *kind == "base" { Place::Base(path) } else { Place::Path(path) };
             let spec = inside(sh(script), &["memory", "cpu"], place, vec![]);
-            match start(&spec, None) {
+            match start(&spec, &Around::default()) {
                 Ok(mut starting) => {
                     let outcome = Host::wait_for_exec(&mut starting);
                     let mut program = starting.into_program();
@@ -285,7 +285,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
         ("run-limited", [script]) => {
             let limits = vec![limit("pids", "20")];
             let cgroup = Request { limits, ..Request::default() };
-            match start(&Specification { cgroup, ..sh(script) }, None) {
+            match start(&Specification { cgroup, ..sh(script) }, &Around::default()) {
                 Ok(mut starting) => {
                     Host::wait_for_exec(&mut starting).expect("executed");
                     let mut program = starting.into_program();
@@ -319,7 +319,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
             );
             spec.cgroup.wait = Duration::from_secs(20);
             for _ in 0..rounds.parse().expect("a number") {
-                eventually("it is this one's turn", || match start(&spec, None) {
+                eventually("it is this one's turn", || match start(&spec, &Around::default()) {
                     Ok(starting) => {
                         let mut program = starting.into_program();
                         let group = crate::mount_of("cpu").join(path);

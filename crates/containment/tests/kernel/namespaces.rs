@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use proton_stream_containment::{start, Level, Specification, Status, Step};
+use proton_stream_containment::{start, Around, Level, Specification, Status, Step};
 
 use crate::bases::{inside, Bases};
 use crate::guard;
@@ -129,7 +129,8 @@ fn a_start_that_is_given_up_leaves_nobody() {
     let mut host = Host::new();
     for _ in 0..20 {
         // Nobody has asked what came of it.
-        let mut program = start(&apart(sh("sleep 60")), None).expect("forked").into_program();
+        let mut program =
+            start(&apart(sh("sleep 60")), &Around::default()).expect("forked").into_program();
         host.end(&mut program);
     }
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use proton_stream_containment::cgroup::clean_after;
-use proton_stream_containment::{start, Step};
+use proton_stream_containment::{start, Around, Step};
 
 use crate::bases::{inside, Bases};
 use crate::host::{cases, eventually, is_alive, sh, Host};
@@ -136,7 +136,7 @@ fn two_runs_on_one_path_do_not_share_it() {
     // It would be for ever, if a live one were waited for.
     spec.cgroup.wait = Duration::from_secs(3600);
     let mut first = host.start(&spec);
-    let error = start(&spec, None).expect_err("refused");
+    let error = start(&spec, &Around::default()).expect_err("refused");
     assert_eq!((error.step, error.errno), (Step::Cgroup, libc::EBUSY));
     host.end(&mut first.program);
     let mut second = host.start(&spec);
@@ -152,7 +152,7 @@ fn a_path_with_a_stranger_in_it_is_refused() {
         fs::create_dir(&group).expect("a group");
         fs::write(group.join("cgroup.procs"), stranger.id().to_string()).expect("moved");
         let spec = inside(sh("read line"), &["cpu"], bases.path("fixed"), vec![]);
-        let error = start(&spec, None).expect_err("refused");
+        let error = start(&spec, &Around::default()).expect_err("refused");
         assert_eq!((error.step, error.errno), (Step::Cgroup, libc::EBUSY));
         assert!(stranger.try_wait().expect("our own child").is_none(), "the stranger lives");
     }

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use proton_stream_containment::{Rlimit, Specification, Status, Stdio as Stream, Step};
+use proton_stream_containment::{Around, Rlimit, Specification, Status, Stdio as Stream, Step};
 
 use crate::host::{bytes, cases, eventually, is_alive, program, read_all, sh, Host};
 
@@ -321,7 +321,8 @@ fn a_program_killed_before_its_exec_was_not_started() {
     let mut quicker = 0;
     for _ in 0..200 {
         let mut starting =
-            proton_stream_containment::start(&program("/bin/true", &[]), None).expect("forked");
+            proton_stream_containment::start(&program("/bin/true", &[]), &Around::default())
+                .expect("forked");
         let pid = starting.pid().expect("our own child");
         let mut outcome = None;
         let killed = rustix::process::Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");

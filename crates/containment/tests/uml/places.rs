@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use proton_stream_containment::cgroup::Place;
-use proton_stream_containment::{Specification, Status, Step};
+use proton_stream_containment::{Around, Specification, Status, Step};
 
 use crate::bases::{inside, setting, Bases};
 use crate::host::{cases, eventually, program, sh, Host};
@@ -69,7 +69,7 @@ fn a_base_that_has_processes_is_refused_with_the_file() {
     let procs = bases.directory().join("cgroup.procs");
     fs::write(procs, stranger.id().to_string()).expect("moved");
     let spec = inside(program("/bin/true", &[]), &["cpu"], bases.place(), vec![]);
-    let error = proton_stream_containment::start(&spec, None).expect_err("refused");
+    let error = proton_stream_containment::start(&spec, &Around::default()).expect_err("refused");
     let enabled = fs::read(bases.directory().join("cgroup.subtree_control"));
     assert_eq!(enabled.expect("what is enabled"), b"");
     assert!(stranger.try_wait().expect("our own child").is_none(), "the stranger lives");
@@ -86,7 +86,7 @@ fn a_controller_that_is_not_enabled_is_refused_with_the_command() {
     fs::create_dir(bases.directory().join("inner")).expect("a group");
     let place = Place::Base(format!("{}/inner", bases.name()).into());
     let spec = inside(program("/bin/true", &[]), &["memory"], place, vec![]);
-    let error = proton_stream_containment::start(&spec, None).expect_err("refused");
+    let error = proton_stream_containment::start(&spec, &Around::default()).expect_err("refused");
     assert_eq!((error.step, error.errno), (Step::Cgroup, libc::ENOENT));
     let detail = String::from_utf8(error.detail).expect("text");
     let (_, command) = detail.split_once("as its owner: ").expect("a command");

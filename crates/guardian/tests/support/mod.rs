@@ -6,9 +6,11 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -66,8 +68,9 @@ impl From<FromGuardian<'_>> for Said {
 
 /// A guardian and its controller's end.
 pub struct Guardian {
-    pub child: Child,
-    stdin: Option<ChildStdin>,
+    /// Where it is a child of the test.
+    child: Option<Child>,
+    stdin: Option<Box<dyn Write>>,
     frames: Receiver<Said>,
     /// Held while the guardian is not listened to.
     deafness: Option<Sender<()>>,
@@ -102,8 +105,24 @@ impl Guardian {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the guardian starts");
-        let stdin = child.stdin.take();
-        let mut stdout = child.stdout.take().expect("piped");
+        let stdin = child.stdin.take().expect("piped");
+        let stdout = child.stdout.take().expect("piped");
+        Self::between(Some(child), stdin, stdout)
+    }
+
+    /// One that is at the other end of a socket.
+    pub fn over(socket: UnixStream) -> Self {
+        let output = socket.try_clone().expect("a copy");
+        let mut guardian = Self::between(None, Connected(socket), output);
+        guardian.listen();
+        guardian
+    }
+
+    fn between(
+        child: Option<Child>,
+        stdin: impl Write + 'static,
+        mut stdout: impl Read + Send + 'static,
+    ) -> Self {
         let (sender, frames) = channel();
         let (deafness, hearing) = channel();
         std::thread::spawn(move || {
@@ -124,7 +143,12 @@ impl Guardian {
                 }
             }
         });
-        Guardian { child, stdin, frames, deafness: Some(deafness) }
+        Guardian { child, stdin: Some(Box::new(stdin)), frames, deafness: Some(deafness) }
+    }
+
+    /// The guardian's own process.
+    pub fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("a child of the test")
     }
 
     /// Reads on.
@@ -250,7 +274,7 @@ impl Guardian {
 
     /// Waits for the guardian's own end.
     pub fn wait(&mut self) -> ExitStatus {
-        let child = &mut self.child;
+        let child = self.child();
         let mut status = None;
         eventually("the guardian is gone", || {
             status = child.try_wait().expect("our child");
@@ -272,16 +296,36 @@ impl Guardian {
 impl Drop for Guardian {
     fn drop(&mut self) {
         self.stdin = None;
+        let Some(child) = &mut self.child else { return };
         // Its own end is what tests are about; this is for one that failed.
         let until = Instant::now() + Duration::from_secs(5);
         while Instant::now() < until {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if !matches!(child.try_wait(), Ok(None)) {
                 return;
             }
             std::thread::yield_now();
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A socket that ends when it is dropped, also where a reader has a copy of it.
+struct Connected(UnixStream);
+
+impl Write for Connected {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 

@@ -82,7 +82,7 @@ impl Fake {
     }
 
     fn made(&self, request: &Request) -> Result<Run, Error> {
-        prepare_at(request, &self.host(), None)
+        prepare_at(request, &self.host(), &Around::default())
     }
 
     fn group(&self, path: &str) -> PathBuf {

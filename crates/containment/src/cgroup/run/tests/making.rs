@@ -72,7 +72,7 @@ fn a_mounts_own_root_is_delegated_to_who_has_it() {
         fs::write(fake.root.join("cpu,cpuacct").join(file), "").expect("a file");
     }
     let host = super::super::Host { memberships: b"1:cpu,cpuacct:/\n".to_vec(), ..fake.host() };
-    let mut run = prepare_at(&own(), &host, None).expect("a run");
+    let mut run = prepare_at(&own(), &host, &Around::default()).expect("a run");
     assert!(leaf(&run).starts_with("proton-"));
     assert_eq!(run.remove(), Ok(()));
     assert_eq!(fake.groups("cpu,cpuacct", "."), ["base"]);

@@ -65,7 +65,8 @@ fn a_controller_that_leaves_ends_the_wait_for_a_run() {
     wanted.wait = Duration::from_secs(3600);
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(writer);
-    let error = prepare_at(&wanted, &host.host(), Some(reader.as_fd())).expect_err("left");
+    let around = Around { give_up: Some(reader.as_fd()), ..Around::default() };
+    let error = prepare_at(&wanted, &host.host(), &around).expect_err("left");
     assert_eq!((error.step, error.errno), (Step::Cgroup, libc::ECANCELED));
 }
 
@@ -147,11 +148,14 @@ fn of_two_paths_in_one_new_group_the_last_to_end_removes_it() {
 fn a_dead_run_can_be_cleaned_at_once_and_a_live_one_not() {
     use super::super::super::after::clean_at;
     let host = Fake::new("after");
-    let clean = |path: &str| clean_at(&host.hierarchy, path.as_bytes(), Duration::from_secs(5));
+    let clean = |path: &str| {
+        clean_at(&host.hierarchy, path.as_bytes(), Duration::from_secs(5))
+            .map_err(|error| error.raw_os_error().expect("a number"))
+    };
     for place in [base("base"), at("base/x")] {
         let run = host.made(&request(&["memory", "cpu"], place)).expect("a run");
         let path = leaf(&run);
-        assert_eq!(clean(&path), Err(Errno::BUSY));
+        assert_eq!(clean(&path), Err(libc::EBUSY));
         assert!(host.root.join("memory").join(&path).exists());
         drop(run);
         assert_eq!(clean(&path), Ok(vec![]));
@@ -159,7 +163,7 @@ fn a_dead_run_can_be_cleaned_at_once_and_a_live_one_not() {
         assert!(!host.root.join("memory").join(&path).exists());
     }
     for path in ["base", "base/other", "../base/proton-1-123456789", ""] {
-        assert_eq!(clean(path), Err(Errno::INVAL), "{path:?}");
+        assert_eq!(clean(path), Err(libc::EINVAL), "{path:?}");
     }
     assert!(host.root.join("memory/base/other").exists());
 }

@@ -128,7 +128,7 @@ fn on_a_hybrid_host_the_tree_is_used_where_the_base_is_in_it() {
     assert_eq!(host.groups("tree", "base").len(), 2);
     let wanted = request(&["memory"], base("base"));
     let nobody = super::super::Host { is_root: false, ..host.host() };
-    let without_privilege = prepare_at(&wanted, &nobody, None).expect("a run");
+    let without_privilege = prepare_at(&wanted, &nobody, &Around::default()).expect("a run");
     assert_eq!(without_privilege.places.len(), 1);
     assert_eq!(run.remove(), Ok(()));
     assert_eq!(host.groups("tree", "base"), ["other"]);
