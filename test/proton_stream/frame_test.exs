@@ -5,6 +5,7 @@ defmodule ProtonStream.FrameTest do
   use ExUnit.Case, async: true
 
   alias ProtonStream.Frame
+  alias ProtonStream.Nursery.Frame, as: Nursery
 
   @vectors Path.expand("../../fixtures/frames.txt", __DIR__)
   @external_resource @vectors
@@ -32,7 +33,7 @@ defmodule ProtonStream.FrameTest do
     @tag hex: hex
     test "vector #{name} is encoded to the same bytes", %{hex: hex} do
       {:ok, frame} = read(hex)
-      body = IO.iodata_to_binary(Frame.encode(frame))
+      body = IO.iodata_to_binary(encode(frame))
       assert Base.encode16(<<byte_size(body)::32, body::binary>>, case: :lower) == hex
     end
 
@@ -81,12 +82,41 @@ defmodule ProtonStream.FrameTest do
   # A vector whose body is shorter than its header says stands for a header alone.
   defp read(hex) do
     <<length::32, type, body::binary>> = Base.decode16!(hex, case: :lower)
+
+    if type in [0x20, 0x21, 0xA0, 0xA1] do
+      if byte_size(body) == length - 1,
+        do: Nursery.decode(<<type, body::binary>>),
+        else: Nursery.check(type, length - 1)
+    else
+      read(length, type, body)
+    end
+  end
+
+  defp read(length, type, body) do
     from = if type >= 0x80, do: :guardian, else: :controller
 
     if byte_size(body) == length - 1,
       do: Frame.decode(<<type, body::binary>>, from),
       else: Frame.check(from, type, length - 1)
   end
+
+  defp encode(frame) when is_tuple(frame) and elem(frame, 0) in [:nurse, :kill, :ready, :died],
+    do: Nursery.encode(frame)
+
+  defp encode(frame), do: Frame.encode(frame)
+
+  defp meaning({:nurse, package, controller, secret}),
+    do: "nurse package=#{quoted(package)} controller=#{controller} secret=#{quoted(secret)}"
+
+  defp meaning({:kill, run}), do: "kill run=#{run}"
+
+  defp meaning({:ready, package, path}),
+    do: "ready package=#{quoted(package)} path=#{quoted(path)}"
+
+  defp meaning({:died, run, :unknown, []}), do: "died run=#{run} unknown survivors="
+
+  defp meaning({:died, run, {kind, code}, survivors}),
+    do: "died run=#{run} #{kind}=#{code} survivors=#{Enum.join(survivors, ",")}"
 
   defp meaning({:open, package, fields}),
     do: Enum.join(["open package=#{quoted(package)}" | Enum.map(fields, &field/1)], " ")

@@ -14,6 +14,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("proton-stream-containment runs on Linux only (5.4 or newer): it is made of pidfds, subreapers and cgroups");
 
+mod board;
 pub mod cgroup;
 mod environment;
 mod error;
@@ -33,6 +34,7 @@ mod sys;
 mod tree;
 mod users;
 
+pub use board::{Board, Slot};
 pub use error::{Error, Step};
 pub use nursery::{collect, fork_guardian, signal_child, Change, Forked, Orphans};
 pub use program::{Ended, Level, Pipes, Program, Reaped, Released, Status};

@@ -20,10 +20,10 @@ use crate::{Signals, Status};
 /// descriptors 0, 1 and 2.
 #[derive(Debug)]
 pub struct Forked {
-    /// The connection to its controller.
-    pub connection: OwnedFd,
+    /// Where controllers connect.
+    pub listener: OwnedFd,
     /// The way back to the nursery.
-    pub report: OwnedFd,
+    pub bell: OwnedFd,
     /// The signals that it receives.
     pub signals: Signals,
 }
@@ -34,17 +34,17 @@ pub struct Forked {
 /// a plain function, and what it is handed beside the fork can't hold any.
 #[doc(alias = "fork")]
 pub fn fork_guardian<T: Copy + 'static>(
-    connection: OwnedFd,
-    report: BorrowedFd<'_>,
+    listener: BorrowedFd<'_>,
+    bell: BorrowedFd<'_>,
     about: T,
     body: fn(Forked, T) -> u8,
 ) -> io::Result<u32> {
-    sys::fork_alone(connection, report, |connection, report| {
+    sys::fork_alone([listener, bell], |[listener, bell]| {
         // Not inherited. Where it fails the guardian would leave orphans to the nursery, which
         // would kill them while their program runs.
         let Ok(()) = set_child_subreaper(Some(getpid())) else { return 125 };
         match Signals::again() {
-            Ok(signals) => body(Forked { connection, report, signals }, about),
+            Ok(signals) => body(Forked { listener, bell, signals }, about),
             Err(_) => 125,
         }
     })

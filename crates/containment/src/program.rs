@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::namespace::Init;
-use crate::tree::{hold, Tree};
+use crate::sys::Launch;
+use crate::tree::Tree;
 use crate::{cgroup, sys, Error, Step};
 
 /// Our ends of the program's pipes: non-blocking and close-on-exec. The program's own ends are
@@ -90,9 +91,10 @@ pub enum Released {
 /// [`Program::release`] until it is done.
 #[derive(Debug)]
 pub struct Program {
-    /// 0 where it is in a namespace and was not met.
+    /// 0 where it is in a namespace and was not met. The number of our own child is nobody else's
+    /// until it is reaped.
     pid: u32,
-    /// `None` without pidfds; then the number is used, which is the program's until it is reaped.
+    /// Holds somebody else's child.
     held: Option<OwnedFd>,
     /// The first process of its namespace, whose child it is then.
     init: Option<Init>,
@@ -100,6 +102,8 @@ pub struct Program {
     pipes: Pipes,
     tree: Tree,
     run: Option<cgroup::Run>,
+    /// What it may still use, until its exec was heard of, or its death.
+    launch: Option<Launch>,
 }
 
 impl Program {
@@ -109,15 +113,22 @@ impl Program {
         mut init: Option<Init>,
         pipes: Pipes,
         run: Option<cgroup::Run>,
+        launch: Launch,
     ) -> Self {
-        let (pid, held) = match &mut init {
+        let pid = match &mut init {
             Some(init) => {
                 init.was_born(pid);
-                (0, None)
+                0
             }
-            None => (pid, hold(pid).ok().flatten()),
+            None => pid,
         };
-        Self { pid, held, init, ended: None, pipes, tree: Tree::new(), run }
+        let (tree, launch) = (Tree::new(), Some(launch));
+        Self { pid, held: None, init, ended: None, pipes, tree, run, launch }
+    }
+
+    /// Its exec has succeeded or failed.
+    pub(crate) fn is_launched(&mut self) {
+        self.launch.take().map(Launch::is_over);
     }
 
     /// Learns who it is, where somebody else has started it. Never blocks.
@@ -264,6 +275,7 @@ impl Program {
 
     fn has_ended(&mut self, death: &sys::Death) {
         if self.ended.is_none() {
+            self.is_launched();
             self.ended = Some(Ended::of(death));
             self.run.iter().for_each(cgroup::Run::is_about_to_end);
         }

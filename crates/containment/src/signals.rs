@@ -12,8 +12,8 @@ use crate::procfs::Procfs;
 use crate::sys;
 
 /// Those a guardian is told of. QUIT to USR2 end the program in order; WINCH, TSTP and CONT are
-/// what a terminal's user does.
-const WATCHED: [i32; 10] = [
+/// what a terminal's user does; URG, which does nothing by itself, says that the nursery is gone.
+const WATCHED: [i32; 11] = [
     libc::SIGCHLD,
     libc::SIGTERM,
     libc::SIGHUP,
@@ -24,11 +24,8 @@ const WATCHED: [i32; 10] = [
     libc::SIGWINCH,
     libc::SIGTSTP,
     libc::SIGCONT,
+    libc::SIGURG,
 ];
-
-/// A write to a program that is gone is an error, not a death; a terminal in the background is
-/// neither.
-const IGNORED: [i32; 3] = [libc::SIGPIPE, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Turns this process into a guardian. Called once, first thing, while it has a single thread;
 /// with more it is refused.
@@ -58,9 +55,7 @@ pub fn become_guardian() -> io::Result<Signals> {
     for signal in 1..=64 {
         sys::default_disposition(signal);
     }
-    for signal in IGNORED {
-        sys::ignore(signal);
-    }
+    sys::ignore_some();
     Ok(Signals { fd: sys::signal_descriptor(&WATCHED)? })
 }
 
@@ -74,7 +69,7 @@ pub struct Signals {
 /// One signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Its number: CHLD, TERM, HUP, INT, QUIT, USR1, USR2, WINCH, TSTP or CONT. Several of the
+    /// Its number: CHLD, TERM, HUP, INT, QUIT, USR1, USR2, WINCH, TSTP, CONT or URG. Several of the
     /// same number that were not yet looked at are one: after a CHLD any number may be dead.
     pub signal: i32,
     /// The process that sent it; `None` for the kernel, and for one in another PID namespace.

@@ -5,15 +5,15 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::process::{geteuid, getgroups};
+use rustix::process::{geteuid, getgroups, waitid, Pid, WaitId, WaitIdOptions};
 
 use crate::procfs::{decimal, Procfs};
 use crate::specification::Specification;
-use crate::sys::{self, Failure, Plan, Point, Strings};
+use crate::sys::{self, Failure, Launch, Plan, Point, Strings};
 use crate::users::{self, Credentials, Sources};
-use crate::{cgroup, environment, namespace, rlimits, stdio, Error, Program, Step};
+use crate::{cgroup, environment, namespace, rlimits, stdio, Error, Level, Program, Step};
 
 /// Takes a path below the mounts of the run's controllers.
 pub type Announce<'a> = &'a dyn Fn(&[u8]);
@@ -68,7 +68,8 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
     }
     // The last step that leaves something behind: what follows must end it when it fails.
     let mut run = cgroup::prepare(&spec.cgroup, around)?;
-    let plan = Plan {
+    let names = Names::of(spec, run.as_ref());
+    let mut launch = Launch::new(Plan {
         candidates,
         arguments: Strings::new(arguments),
         environment: Strings::new(environment),
@@ -87,34 +88,30 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
         close_on_exec: (!sys::close_range_works()).then(open_descriptors),
         gate,
         gate_keeper,
-        report: report_writer,
-    };
-    let pid = match sys::fork_into(&plan) {
+        report: report_writer.as_raw_fd(),
+    });
+    let pid = match launch.begin() {
         Ok(pid) => pid,
         Err(error) => {
             if let Some(run) = &mut run {
                 run.abandon();
             }
-            return Err(match &plan.namespace {
+            let refused = match &launch.plan().namespace {
                 Some(namespace) => namespace::refused(namespace, &error),
                 None => failed(Step::Fork, &error),
-            });
+            };
+            launch.is_over();
+            return Err(refused);
         }
     };
-    let names = Names {
-        program: spec.program.clone(),
-        directory: spec.directory.clone().unwrap_or_default(),
-        user: spec.user.clone().unwrap_or_default(),
-        group: spec.group.clone().or(spec.user.clone()).unwrap_or_default(),
-        limits: spec.rlimits.iter().map(|limit| limit.name.clone()).collect(),
-        cgroups: run.as_ref().map(cgroup::Run::door_names).unwrap_or_default(),
-    };
+    // Our copy would keep the report from ending. All else waits until the exec is heard of: on a
+    // machine with few processors the child runs when this process sleeps.
+    drop(report_writer);
     Ok(Starting {
         report,
         names,
         known: None,
-        _gate_keeper: plan.gate_keeper,
-        program: Program::new(pid, init, pipes, run),
+        program: Program::new(pid, init, pipes, run, launch),
     })
 }
 
@@ -125,6 +122,13 @@ fn failed(step: Step, error: &io::Error) -> Error {
 /// Numbers of at most 11 bytes have no NUL.
 fn number(value: i32) -> CString {
     CString::new(value.to_string()).unwrap_or_default()
+}
+
+/// Whether a child can be collected.
+fn is_dead(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    pid.is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), how), Ok(None)))
 }
 
 /// What no kernel call would refuse as it should: a umask is silently masked, a nice value
@@ -190,6 +194,17 @@ struct Names {
 }
 
 impl Names {
+    fn of(spec: &Specification, run: Option<&cgroup::Run>) -> Self {
+        Self {
+            program: spec.program.clone(),
+            directory: spec.directory.clone().unwrap_or_default(),
+            user: spec.user.clone().unwrap_or_default(),
+            group: spec.group.clone().or(spec.user.clone()).unwrap_or_default(),
+            limits: spec.rlimits.iter().map(|limit| limit.name.clone()).collect(),
+            cgroups: run.map(cgroup::Run::door_names).unwrap_or_default(),
+        }
+    }
+
     fn explain(&self, failure: Failure) -> Error {
         let at =
             |list: &[Vec<u8>]| list.get(usize::from(failure.index)).cloned().unwrap_or_default();
@@ -241,8 +256,6 @@ pub struct Starting {
     report: OwnedFd,
     names: Names,
     known: Option<Result<(), Error>>,
-    /// Closed by this process's death, however it comes: the child's sign to leave.
-    _gate_keeper: OwnedFd,
     program: Program,
 }
 
@@ -265,15 +278,23 @@ impl Starting {
                 ))),
                 Err(_) => None,
             };
+            if self.known.is_some() {
+                self.program.is_launched();
+            }
         }
         self.known.clone()
     }
 
     /// The end of the report is a successful exec, or a death before it (an OOM kill in a cgroup
-    /// that is too small for the child, a signal): the kernel's flag tells which.
+    /// that is too small for the child, a signal): the kernel's flag tells which. It costs as much
+    /// as a pipe or two, so without a cgroup only the dead are asked. Whom a signal kills in these
+    /// microseconds may then count as started, and as ended by the signal.
     fn end_of_report(&self) -> Result<(), Error> {
         let died = || Err(Error::new(Step::Exec, libc::EINTR, self.names.program.as_slice()));
         let Some(pid) = self.pid() else { return died() };
+        if self.program.level() == Level::Tree && !is_dead(pid) {
+            return Ok(());
+        }
         let stat = Procfs::open(c"/proc").ok().and_then(|procfs| procfs.stat(pid));
         match stat {
             Some(stat) if stat.never_executed() => died(),

@@ -21,6 +21,7 @@
 //! sent, it can't finish another fork. What was born unseen before that has become a direct child
 //! by the next round, because this process is the subreaper.
 
+use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -64,7 +65,7 @@ struct Member {
 #[derive(Debug)]
 pub(crate) struct Tree {
     me: u32,
-    listing: Listing,
+    listing: OnceCell<Listing>,
 }
 
 /// One process that was found.
@@ -109,24 +110,37 @@ fn is_there(held: &OwnedFd) -> bool {
     }
 }
 
-impl Tree {
-    pub(crate) fn new() -> Self {
-        Self::of(Procfs::open(c"/proc").ok())
-    }
-
-    fn of(procfs: Option<Procfs>) -> Self {
-        let me = getpid().as_raw_nonzero().get().unsigned_abs();
-        let listing = match procfs {
+impl Listing {
+    fn of(procfs: Option<Procfs>, me: u32) -> Self {
+        match procfs {
             Some(procfs) if procfs.lists_children(me) => Listing::Children(procfs),
             Some(procfs) if procfs.stat(me).is_some() => Listing::Scan(procfs),
             _ => Listing::Nothing,
-        };
-        Self { me, listing }
+        }
+    }
+}
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        let me = getpid().as_raw_nonzero().get().unsigned_abs();
+        Self { me, listing: OnceCell::new() }
+    }
+
+    #[cfg(test)]
+    fn through(procfs: Option<Procfs>) -> Self {
+        let tree = Self::new();
+        let _ = tree.listing.set(Listing::of(procfs, tree.me));
+        tree
+    }
+
+    /// A program that ends by itself needs none.
+    fn listing(&self) -> &Listing {
+        self.listing.get_or_init(|| Listing::of(Procfs::open(c"/proc").ok(), self.me))
     }
 
     /// How descendants are seen, in words; `None` when they are not.
     pub(crate) fn how(&self) -> Option<&'static str> {
-        match self.listing {
+        match self.listing() {
             Listing::Children(_) => Some("the kernel lists each process's children"),
             Listing::Scan(_) => Some("all processes are looked through, 1 ms for each hundred"),
             Listing::Nothing => None,
@@ -135,11 +149,11 @@ impl Tree {
 
     /// Whether there is no way to see descendants.
     pub(crate) fn is_blind(&self) -> bool {
-        matches!(self.listing, Listing::Nothing)
+        matches!(self.listing(), Listing::Nothing)
     }
 
     fn stat(&self, pid: u32) -> Option<Stat> {
-        match &self.listing {
+        match self.listing() {
             Listing::Children(procfs) | Listing::Scan(procfs) => procfs.stat(pid),
             Listing::Nothing => None,
         }
@@ -148,7 +162,7 @@ impl Tree {
     /// `parents` is the scan as of the round's beginning, where there is one.
     fn children(&self, pid: u32, parents: &[(u32, u32)]) -> Vec<u32> {
         let mut children = Vec::new();
-        match &self.listing {
+        match self.listing() {
             Listing::Children(procfs) => procfs.children(pid, &mut children),
             Listing::Scan(_) => children.extend(
                 parents.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| *child),
@@ -171,7 +185,7 @@ impl Tree {
         left_out: &dyn Fn(u32) -> bool,
         visit: &mut dyn FnMut(&Found<'_>),
     ) {
-        let parents = match &self.listing {
+        let parents = match self.listing() {
             Listing::Scan(procfs) => procfs.parents(),
             _ => Vec::new(),
         };

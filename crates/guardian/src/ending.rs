@@ -19,6 +19,7 @@ pub(crate) const SIGCHLD: i32 = 17;
 pub(crate) const SIGCONT: i32 = 18;
 pub(crate) const SIGSTOP: i32 = 19;
 pub(crate) const SIGTSTP: i32 = 20;
+pub(crate) const SIGURG: i32 = 23;
 pub(crate) const SIGWINCH: i32 = 28;
 
 /// How long killed processes may take to disappear before they are given up as survivors.

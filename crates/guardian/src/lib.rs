@@ -54,10 +54,10 @@ pub fn main() -> ExitCode {
 }
 
 fn serve_on_stdio() -> std::io::Result<()> {
-    let signals = become_guardian()?;
+    let mut signals = become_guardian()?;
     for fd in [stdin(), stdout()] {
         fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
     }
-    session::serve(stdin(), stdout(), signals, None)?;
+    session::serve(stdin(), stdout(), &mut signals, None)?;
     Ok(())
 }

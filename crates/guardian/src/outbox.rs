@@ -3,9 +3,10 @@
 
 //! What the guardian says: one frame at a time, begun ones completed before the next, never blocking.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 
+use memmap2::MmapMut;
 use proton_stream_containment::pipe::move_bytes;
 use proton_stream_protocol::{data_header, FromGuardian, Stream, HEADER_LENGTH, MAX_DATA};
 use rustix::io::{ioctl_fionread, read, write, Errno};
@@ -29,7 +30,7 @@ pub(crate) struct Outbox<'t> {
     controller: BorrowedFd<'t>,
     room: Room,
     /// The data frame that was begun, or its header, and how much of that is written.
-    frame: Vec<u8>,
+    frame: MmapMut,
     frame_begin: usize,
     frame_end: usize,
     /// What follows it and is not in memory.
@@ -77,11 +78,11 @@ pub(crate) enum Relayed {
 }
 
 impl<'t> Outbox<'t> {
-    pub(crate) fn new(controller: BorrowedFd<'t>) -> Self {
-        Outbox {
+    pub(crate) fn new(controller: BorrowedFd<'t>) -> io::Result<Self> {
+        Ok(Outbox {
             controller,
             room: Room::of(controller),
-            frame: buffer(HEADER_LENGTH + COPIED),
+            frame: buffer(HEADER_LENGTH + COPIED)?,
             frame_begin: 0,
             frame_end: 0,
             payload: Payload::None,
@@ -90,7 +91,7 @@ impl<'t> Outbox<'t> {
             stdin_credit: 0,
             answer_end: 0,
             state: State::Open,
-        }
+        })
     }
 
     pub(crate) fn controller(&self) -> BorrowedFd<'_> {

@@ -145,10 +145,8 @@ impl Output {
                     return;
                 }
                 outbox.discard(pipe.as_fd())
-            } else if !outbox.is_clear() {
-                return;
-            } else if self.credit.available() == 0 {
-                self.see_the_end_without_credit(outbox);
+            } else if !outbox.is_clear() || self.credit.available() == 0 {
+                self.see_the_end(outbox);
                 return;
             } else {
                 let held = self.held();
@@ -215,8 +213,9 @@ impl Output {
         self.idle_since = (!given || !outbox.give_back()).then_some(now);
     }
 
-    fn see_the_end_without_credit(&mut self, outbox: &mut Outbox<'_>) {
-        self.ready = false;
+    /// The end of a stream needs neither credit nor a controller that takes what it is sent.
+    fn see_the_end(&mut self, outbox: &mut Outbox<'_>) {
+        self.ready = self.credit.available() > 0;
         if self.hung_up && self.held() == 0 {
             self.end(outbox);
         }

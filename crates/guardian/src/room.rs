@@ -6,8 +6,10 @@
 //! A user without privilege has 16,384 pages of pipes in all (`pipe-user-pages-soft`, pipe(7)): 1,024
 //! default pipes, or 64 of 1 MiB. Past that growing fails, and, worse, every new pipe holds 8 KiB.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
+use memmap2::MmapMut;
 use proton_stream_containment::pipe::{capacity, set_capacity};
 
 /// What Linux gives a new pipe.
@@ -16,10 +18,11 @@ const DEFAULT: usize = 64 * 1024;
 /// What one under load gets. Four times as much gains a tenth more.
 const GROWN: usize = 256 * 1024;
 
-/// At least `size` zeros, of which only the pages that are used cost memory: allocators map what is
-/// this great afresh (mallopt(3), M_MMAP_THRESHOLD), and clear what is smaller by touching it.
-pub(crate) fn buffer(size: usize) -> Vec<u8> {
-    vec![0; size.max(132 * 1024)]
+/// `size` zeros, of which only the pages that are used cost memory. An allocator does the same with
+/// the first one only: what it was given back it clears, page by page (mallopt(3),
+/// M_MMAP_THRESHOLD).
+pub(crate) fn buffer(size: usize) -> io::Result<MmapMut> {
+    MmapMut::map_anon(size)
 }
 
 /// One pipe's room.

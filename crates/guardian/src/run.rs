@@ -25,6 +25,10 @@ const RETRY: Duration = Duration::from_millis(1);
 /// For how long.
 const RELEASE: Duration = Duration::from_secs(2);
 
+/// A program that ends closes its streams one by one, and is dead within this time: till then they
+/// are left alone, and all is told at once.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// What the run's last frame will be.
 pub(crate) enum Verdict {
     /// EXIT.
@@ -52,12 +56,23 @@ pub(crate) struct Run {
     alone: bool,
     /// The same, or what is left can't be killed.
     over: bool,
-    /// Whether the controller knows that the program's pid is free.
+    /// When the program's pid became free, and whether the controller knows that.
+    reaped: Option<Instant>,
     told_reaped: bool,
     /// Asked before the cgroup goes.
     oom_killed: bool,
     freezing: Option<Freezing>,
     cgroup: Cgroup,
+    closing: Closing,
+}
+
+/// Whether the program closes its streams, which it may do without an end.
+enum Closing {
+    No,
+    /// They are left alone until then.
+    Until(Instant),
+    /// They were.
+    Past,
 }
 
 enum Cgroup {
@@ -89,10 +104,12 @@ impl Run {
             drain_until: None,
             alone: false,
             over: false,
+            reaped: None,
             told_reaped: false,
             oom_killed: false,
             freezing: None,
             cgroup: Cgroup::Held,
+            closing: Closing::No,
         }
     }
 
@@ -153,6 +170,9 @@ impl Run {
         if let Some(end) = self.program.descriptor() {
             set.add(Token::Program, end, PollFlags::IN);
         }
+        if matches!(self.closing, Closing::Until(_)) {
+            return;
+        }
         if let Some((pipe, events)) = self.input.interest() {
             set.add(Token::Stdin, pipe, events);
         }
@@ -164,7 +184,10 @@ impl Run {
     }
 
     /// Moves bytes, both ways.
-    pub(crate) fn relay(&mut self, found: &Found, outbox: &mut Outbox<'_>) {
+    pub(crate) fn relay(&mut self, found: &Found, outbox: &mut Outbox<'_>, now: Instant) {
+        if self.is_closing(found, now) {
+            return;
+        }
         let stdin = found.flags(Token::Stdin);
         if !stdin.is_empty() {
             self.input.turn(stdin);
@@ -181,6 +204,18 @@ impl Run {
         let first = usize::from(self.stderr_first);
         self.outputs[first].turn(outbox);
         self.outputs[1 - first].turn(outbox);
+    }
+
+    fn is_closing(&mut self, found: &Found, now: Instant) -> bool {
+        let begins = || {
+            let outputs = Token::OUTPUTS.into_iter();
+            found.flags(Token::Stdin).contains(PollFlags::ERR)
+                || outputs.map(|token| found.flags(token)).any(|it| it.contains(PollFlags::HUP))
+        };
+        if matches!(self.closing, Closing::No) && self.program.ended().is_none() && begins() {
+            self.closing = Closing::Until(now + MOMENT);
+        }
+        matches!(self.closing, Closing::Until(_))
     }
 
     /// Ends the tree, SIGTERM first, unless that has begun.
@@ -214,6 +249,9 @@ impl Run {
         if died || self.timer(outbox).is_some_and(|deadline| now >= deadline) {
             self.look_after_the_tree(outbox, now);
         }
+        if matches!(self.closing, Closing::Until(time) if now >= time || self.reaped.is_some()) {
+            self.closing = Closing::Past;
+        }
         if let Some(freezing) = &mut self.freezing {
             let is_over = self.ending.is_some() || self.over;
             let answer = freezing.look(&self.program, is_over, now);
@@ -235,6 +273,7 @@ impl Run {
         let had_ended = self.program.ended().is_some();
         let reaped = self.program.reap();
         if self.program.ended().is_some() && !had_ended {
+            self.reaped = Some(now);
             self.program_has_ended(outbox);
         }
         self.alone |= reaped.alone;
@@ -297,13 +336,17 @@ impl Run {
         };
     }
 
-    /// Tells that the program's pid is free, while EXIT, which would tell it too, has to wait.
-    pub(crate) fn tell_reaped(&mut self, outbox: &mut Outbox<'_>) {
-        let is_exit = matches!(self.verdict, Verdict::Exit);
-        if is_exit && !self.told_reaped && self.program.ended().is_some() {
+    /// Tells that the program's pid is free, when EXIT, which tells it too, has to wait.
+    pub(crate) fn tell_reaped(&mut self, outbox: &mut Outbox<'_>, now: Instant) {
+        if self.reaped_is_due().is_some_and(|due| now >= due) {
             self.told_reaped = true;
             outbox.say(&FromGuardian::Reaped);
         }
+    }
+
+    fn reaped_is_due(&self) -> Option<Instant> {
+        let is_to_be_told = matches!(self.verdict, Verdict::Exit) && !self.told_reaped;
+        self.reaped.filter(|_| is_to_be_told).map(|reaped| reaped + MOMENT)
     }
 
     /// Whether the run's last frame can be sent.
@@ -314,10 +357,15 @@ impl Run {
 
     /// When there is something to do that no descriptor tells.
     pub(crate) fn deadline(&self, outbox: &Outbox<'_>) -> Option<Instant> {
-        if self.outputs.iter().any(|output| output.can_go_on(outbox)) {
+        if self.can_go_on(outbox) {
             return Some(Instant::now());
         }
         self.timer(outbox)
+    }
+
+    fn can_go_on(&self, outbox: &Outbox<'_>) -> bool {
+        !matches!(self.closing, Closing::Until(_))
+            && self.outputs.iter().any(|output| output.can_go_on(outbox))
     }
 
     fn timer(&self, outbox: &Outbox<'_>) -> Option<Instant> {
@@ -334,6 +382,12 @@ impl Run {
         let drain = self.drain_until.filter(|_| settled);
         let [stdout, stderr] = self.outputs.each_ref().map(Output::idle_until);
         let freezing = self.freezing.as_ref().map(Freezing::deadline);
-        [ending, drain, cgroup, stdout, stderr, freezing].into_iter().flatten().min()
+        let closing = match self.closing {
+            Closing::Until(time) => Some(time),
+            Closing::No | Closing::Past => None,
+        };
+        let reaped = self.reaped_is_due();
+        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped];
+        times.into_iter().flatten().min()
     }
 }

@@ -4,6 +4,7 @@
 //! The one loop between a controller and its program. It blocks nowhere but in
 //! its poll, and reads the controller in every state.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -12,10 +13,11 @@ use proton_stream_protocol::{Cause, FromGuardian, Malformed, Open, ToGuardian, P
 use rustix::event::PollFlags;
 use rustix::io::{read, Errno};
 
-use crate::ending::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use crate::ending::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2};
 use crate::group::Answer;
 use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
+use crate::output::Output;
 use crate::polling::{Found, PollSet, Token};
 use crate::report;
 use crate::room::buffer;
@@ -32,14 +34,23 @@ const ERROR_MALFORMED: u8 = 2;
 /// The guardian's side of one connection.
 pub(crate) struct Session<'t> {
     controller: BorrowedFd<'t>,
-    announce: Option<Announce<'t>>,
+    nursed: Option<Nursed<'t>>,
     /// Something could not be killed.
     left: bool,
-    signals: Signals,
+    signals: &'t mut Signals,
     inbox: Inbox,
     outbox: Outbox<'t>,
     hearing: Hearing,
     phase: Phase,
+}
+
+/// What a guardian that a nursery has forked has to do beside.
+#[derive(Clone, Copy)]
+pub(crate) struct Nursed<'t> {
+    /// Is told of a cgroup before it is made.
+    pub(crate) announce: Announce<'t>,
+    /// Is told when the nursery may be gone.
+    pub(crate) bereft: &'t dyn Fn(),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,30 +85,28 @@ struct Pending {
 
 /// Relays between the controller on `input` and `output` and the program that it asks for, to the end of both.
 ///
-/// `announce` is told of a cgroup before it is made. The answer is whether something could not be
-/// killed.
+/// The answer is whether something could not be killed.
 pub(crate) fn serve(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
-    signals: Signals,
-    announce: Option<Announce<'_>>,
-) -> Result<bool, Errno> {
+    signals: &mut Signals,
+    nursed: Option<Nursed<'_>>,
+) -> io::Result<bool> {
     let mut session = Session {
         controller: input,
-        announce,
+        nursed,
         left: false,
         signals,
         inbox: Inbox::default(),
-        outbox: Outbox::new(output),
+        outbox: Outbox::new(output)?,
         hearing: Hearing::Frames,
         phase: Phase::Idle,
     };
     session.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
-    session.outbox.flush();
-    let mut buffer = buffer(READ);
+    let mut buffer = buffer(READ)?;
     while !session.is_finished() {
         let found = session.poll()?;
-        session.turn(&found, &mut buffer[..READ]);
+        session.turn(&found, &mut buffer);
     }
     Ok(session.left)
 }
@@ -141,18 +150,20 @@ impl Session<'_> {
         if found.any(Token::Controller) {
             self.hear_controller(buffer, now);
         }
-        self.outbox.flush();
         // A child's death may have been told before the start was.
         died |= self.hear_of_the_start(now);
         if let Phase::Running(run) = &mut self.phase {
-            run.relay(found, &mut self.outbox);
-            // What is due depends on whether the controller takes what it is sent.
             self.outbox.flush();
+            run.relay(found, &mut self.outbox, now);
+            if !run.outputs.iter().all(Output::has_ended) {
+                // What is due depends on whether the controller takes what it is sent.
+                self.outbox.flush();
+            }
             run.advance(&mut self.outbox, died, now);
             if run.is_done(&self.outbox) {
                 self.say_what_became_of_it();
             } else {
-                run.tell_reaped(&mut self.outbox);
+                run.tell_reaped(&mut self.outbox, now);
             }
         }
         self.outbox.flush();
@@ -174,6 +185,7 @@ impl Session<'_> {
                 SIGHUP | SIGINT | SIGQUIT | SIGUSR1 | SIGUSR2 | SIGTERM => {
                     self.end(Cause::Signal(received.signal as u8), now);
                 }
+                SIGURG => self.nursed.iter().for_each(|nursed| (nursed.bereft)()),
                 // Of a terminal's signals only the shell command has a use.
                 _ => {}
             }
@@ -265,8 +277,14 @@ impl Session<'_> {
     }
 
     fn open(&mut self, open: &Open<'_>) {
+        // HELLO first: a controller that has not heard it may try elsewhere, and no program runs
+        // twice.
+        self.outbox.flush();
         let started = specification::read(open).and_then(|(specification, terms)| {
-            let around = Around { give_up: Some(self.controller), announce: self.announce };
+            let around = Around {
+                give_up: Some(self.controller),
+                announce: self.nursed.map(|nursed| nursed.announce),
+            };
             let starting = start(&specification, &around)?;
             Ok(Pending { starting, terms, eof: false })
         });

@@ -4,6 +4,7 @@
 //! What a controller and its nursery tell each other (§10).
 
 use crate::cursor::{put_handshake, Cursor};
+use crate::from_guardian::ranged;
 use crate::header::put_frame;
 use crate::{kind, Malformed};
 
@@ -111,7 +112,8 @@ pub enum FromNursery<'a> {
         /// The socket's path.
         path: &'a [u8],
     },
-    /// A guardian has ended otherwise than it should, and what it left is dead or named.
+    /// A guardian has ended otherwise than it should, and what it left is dead or named. Also the
+    /// answer to KILL.
     Died {
         /// The run's number.
         run: u64,
@@ -136,6 +138,21 @@ pub enum Ending {
     Exited(u8),
     /// By this signal, 1..64.
     Signalled(u8),
+    /// None has that run: it has never begun, or has ended as it should.
+    Unknown,
+}
+
+impl Ending {
+    fn decode(kind: u8, code: u8) -> Result<Self, Malformed> {
+        Ok(match ranged(kind, 0..=2, "kind", "0 to 2")? {
+            0 => Ending::Exited(ranged(code, 1..=255, "code", "1 to 255")?),
+            1 => Ending::Signalled(ranged(code, 1..=64, "code", "1 to 64 for a signal")?),
+            _ => {
+                ranged(code, 0..=0, "code", "0 where the end is unknown")?;
+                Ending::Unknown
+            }
+        })
+    }
 }
 
 /// The most survivors that a frame has room for; more are cut off.
@@ -152,20 +169,13 @@ impl<'a> FromNursery<'a> {
             kind::READY => FromNursery::Ready { package: cursor.handshake()?, path: cursor.rest() },
             kind::DIED => FromNursery::Died {
                 run: cursor.u64("run")?,
-                ending: match (cursor.bit("signalled")?, cursor.u8("code")?) {
-                    (false, status @ 1..) => Ending::Exited(status),
-                    (true, signal @ 1..=64) => Ending::Signalled(signal),
-                    (signalled, code) => {
-                        let allowed = if signalled { "1 to 64 for a signal" } else { "1 to 255" };
-                        return Err(Malformed::Value { what: "code", value: code.into(), allowed });
-                    }
-                },
+                ending: Ending::decode(cursor.u8("kind")?, cursor.u8("code")?)?,
                 survivors: (0..cursor.u16("survivors")?)
                     .map(|_| cursor.u32("survivor"))
                     .collect::<Result<_, _>>()?,
             },
             kind::ERROR => FromNursery::Error {
-                code: crate::from_guardian::ranged(cursor.u8("code")?, 1..=4, "code", "1 to 4")?,
+                code: ranged(cursor.u8("code")?, 1..=4, "code", "1 to 4")?,
                 message: cursor.rest(),
             },
             other => return Err(Malformed::Kind(other)),
@@ -182,12 +192,13 @@ impl<'a> FromNursery<'a> {
                 out.extend_from_slice(path);
             }),
             FromNursery::Died { run, ending, survivors } => put_frame(kind::DIED, out, |out| {
-                let (signalled, code) = match ending {
+                let (kind, code) = match ending {
                     Ending::Exited(status) => (0, *status),
                     Ending::Signalled(signal) => (1, *signal),
+                    Ending::Unknown => (2, 0),
                 };
                 out.extend_from_slice(&run.to_be_bytes());
-                out.extend_from_slice(&[signalled, code]);
+                out.extend_from_slice(&[kind, code]);
                 let survivors = &survivors[..survivors.len().min(MAX_SURVIVORS)];
                 out.extend_from_slice(&(survivors.len() as u16).to_be_bytes());
                 for pid in survivors {

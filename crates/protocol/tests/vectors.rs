@@ -205,6 +205,7 @@ fn from_nursery(frame: &FromNursery<'_>) -> String {
             let ending = match ending {
                 Ending::Exited(status) => format!("exited={status}"),
                 Ending::Signalled(signal) => format!("signalled={signal}"),
+                Ending::Unknown => "unknown".to_owned(),
             };
             let survivors: Vec<String> = survivors.iter().map(u32::to_string).collect();
             format!("died run={run} {ending} survivors={}", survivors.join(","))

@@ -40,10 +40,6 @@ defmodule ProtonStream.Frame.Body do
           )
   @codes [{1, :version}, {2, :malformed}, {3, :short_frame}, {4, :internal}]
 
-  @doc "The version of the protocol."
-  @spec protocol() :: pos_integer()
-  def protocol, do: @protocol
-
   @doc "The version of this package."
   @spec package() :: binary()
   def package, do: @package
@@ -98,7 +94,7 @@ defmodule ProtonStream.Frame.Body do
   def decode(0x07, <<>>), do: :sync
   def decode(0x08, <<>>), do: :query
   def decode(0x09, body), do: {:limits, Fields.decode_limits(body)}
-  def decode(0x0A, <<frozen>>), do: {:freeze, bit("freeze", frozen)}
+  def decode(0x0A, <<frozen>>), do: {:freeze, Reader.bit("freeze", frozen)}
   def decode(0x87, <<>>), do: :stdin_gone
   def decode(0x8D, <<>>), do: :reaped
 
@@ -177,7 +173,7 @@ defmodule ProtonStream.Frame.Body do
   def decode(0x8C, body) do
     {refused, body} = Reader.integer(body, "refused", 1)
 
-    if bit("refused", refused) do
+    if Reader.bit("refused", refused) do
       {errno, detail} = Reader.integer(body, "errno", 4)
       {:refused, errno, detail}
     else
@@ -195,11 +191,14 @@ defmodule ProtonStream.Frame.Body do
     gauges(rest, [{gauge, value} | read])
   end
 
-  defp bit(field, byte),
-    do: Reader.name([{0, false}, {1, true}], field, byte, "0 or 1")
+  @doc "What both first frames begin with (§2)."
+  @spec head(binary()) :: binary()
+  def head(package), do: <<@protocol::16, byte_size(package), package::binary>>
 
-  # §2. Other versions share only this head, so what follows it is not looked at.
-  defp handshake(body) do
+  # Other versions share only this head, so what follows it is not looked at.
+  @doc "Reads it: the other side's package version, and what follows."
+  @spec handshake(binary()) :: {binary(), binary()}
+  def handshake(body) do
     {version, body} = Reader.integer(body, "version", 2)
     {length, body} = Reader.integer(body, "package version", 1)
     {package, rest} = Reader.bytes(body, "package version", length)
@@ -214,12 +213,14 @@ defmodule ProtonStream.Frame.Body do
     {package, rest}
   end
 
-  defp ending(0, status), do: {:exited, status}
-  defp ending(1, signal) when signal in 1..64, do: {:signalled, signal}
-  defp ending(1, code), do: Reader.refuse("code", code, "1 to 64 for a signal")
-  defp ending(2, 0), do: :unknown
-  defp ending(2, code), do: Reader.refuse("code", code, "0 where the end is unknown")
-  defp ending(kind, _code), do: Reader.refuse("kind", kind, "0 to 2")
+  @doc "How a process ended."
+  @spec ending(byte(), byte()) :: ProtonStream.Frame.ending()
+  def ending(0, status), do: {:exited, status}
+  def ending(1, signal) when signal in 1..64, do: {:signalled, signal}
+  def ending(1, code), do: Reader.refuse("code", code, "1 to 64 for a signal")
+  def ending(2, 0), do: :unknown
+  def ending(2, code), do: Reader.refuse("code", code, "0 where the end is unknown")
+  def ending(kind, _code), do: Reader.refuse("kind", kind, "0 to 2")
 
   defp cause(2, signal) when signal in 1..64, do: {:signal, signal}
   defp cause(2, signal), do: Reader.refuse("cause signal", signal, "1 to 64")
@@ -228,9 +229,12 @@ defmodule ProtonStream.Frame.Body do
   defp cause(1, 0), do: :close
   defp cause(_cause, signal), do: Reader.refuse("cause signal", signal, "0 without a signal")
 
-  defp survivors(rest, 0, pids), do: {Enum.reverse(pids), rest}
+  @doc "Reads pids."
+  @spec survivors(binary(), non_neg_integer(), [non_neg_integer()]) ::
+          {[non_neg_integer()], binary()}
+  def survivors(rest, 0, pids), do: {Enum.reverse(pids), rest}
 
-  defp survivors(body, count, pids) do
+  def survivors(body, count, pids) do
     {pid, rest} = Reader.integer(body, "survivor", 4)
     survivors(rest, count - 1, [pid | pids])
   end

@@ -36,6 +36,9 @@ defmodule ProtonStream.Frame.Reader do
     end
   end
 
+  @spec bit(String.t(), byte()) :: boolean()
+  def bit(field, code), do: name([{0, false}, {1, true}], field, code, "0 or 1")
+
   @spec refuse(String.t(), integer(), String.t()) :: no_return()
   def refuse(field, value, allowed),
     do: malformed("`#{field}` is #{value}, allowed is #{allowed}")

@@ -5,12 +5,15 @@
 //! allocate, lock, or panic; everything that needs that was done before the fork.
 
 use std::convert::Infallible;
-use std::ffi::{c_char, CString};
+use std::ffi::{c_char, CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use rustix::io::read;
+use rustix::process::chdir;
+
 use super::init::Namespace;
-use super::signals::{block_only, default_disposition};
+use super::signals::{block_only, ignore_none};
 
 /// Strings as exec wants them: owned, and a null-terminated array of pointers to them.
 #[derive(Debug)]
@@ -72,8 +75,9 @@ pub(crate) struct Plan {
     pub(crate) gate: OwnedFd,
     /// The guardian's end of the gate, of which the child must not keep a copy.
     pub(crate) gate_keeper: OwnedFd,
-    /// Takes the failure; closed by the exec.
-    pub(crate) report: OwnedFd,
+    /// Takes the failure; closed by the exec. The child's copy of a descriptor that the guardian
+    /// closes at once.
+    pub(crate) report: RawFd,
 }
 
 /// Where the child failed.
@@ -170,7 +174,28 @@ pub(super) fn failed(point: Point, index: usize, errno: i32) -> Failure {
     Failure { point, index: u16::try_from(index).unwrap_or(u16::MAX), errno }
 }
 
+impl Plan {
+    /// Whether nothing in it touches what the child would share with the guardian, or lets others
+    /// reach into that: a change of user, or of who may look into `/proc/self`, is one of the
+    /// memory; and a cgroup's limit could have the guardian killed for the child. Nor what fails
+    /// for a reason that only `errno` tells.
+    pub(super) fn can_share_memory(&self) -> bool {
+        HAS_OWN_EXECVE
+            && self.namespace.is_none()
+            && self.cgroups.is_empty()
+            && self.oom_score_adj.is_none()
+            && self.nice.is_none()
+            && self.limits.is_empty()
+            && self.groups.is_none()
+            && self.gid.is_none()
+            && self.uid.is_none()
+    }
+}
+
 /// Carries out the plan. Never returns.
+///
+/// Where [`Plan::can_share_memory`] says so, `errno` is the guardian's, too: so what may fail there,
+/// and the read of the gate, which as a rule does, are called in a way that doesn't use it.
 pub(super) fn run(plan: &Plan) -> ! {
     let Err(failure) = steps(plan);
     give_up(plan, failure)
@@ -182,7 +207,7 @@ pub(super) fn give_up(plan: &Plan, failure: Failure) -> ! {
     // SAFETY: `bytes` has as many bytes as are written; _exit ends this process, which is the
     // child, without running anything of the parent's.
     unsafe {
-        libc::write(plan.report.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+        libc::write(plan.report, bytes.as_ptr().cast(), bytes.len());
         libc::_exit(127)
     }
 }
@@ -196,17 +221,14 @@ fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     };
     check(session, Point::Session, 0)?;
     stdio(plan)?;
-    // The guardian's 0 was inherited and makes /proc/self/* root's, oom_score_adj among it.
-    prctl(libc::PR_SET_DUMPABLE, 1, Point::Dumpable)?;
     for (index, group) in plan.cgroups.iter().enumerate() {
         write_all(group.as_raw_fd(), b"0", Point::Cgroup, index)?;
     }
     attributes(plan)?;
     credentials(plan)?;
     if let Some(directory) = &plan.directory {
-        // SAFETY: a CString is terminated and lives in the plan.
-        let result = unsafe { libc::chdir(directory.as_ptr()) };
-        check(result, Point::Directory, 0)?;
+        let entered = chdir(directory.as_c_str());
+        entered.map_err(|error| failed(Point::Directory, 0, error.raw_os_error()))?;
     }
     if plan.no_new_privs {
         prctl(libc::PR_SET_NO_NEW_PRIVS, 1, Point::NoNewPrivs)?;
@@ -215,9 +237,7 @@ fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     // line that follows, nothing would ever be sent.
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into(), Point::DeathSignal)?;
     leave_without_guardian(plan);
-    for signal in 1..=64 {
-        default_disposition(signal);
-    }
+    ignore_none();
     if block_only(&[]).is_err() {
         return Err(failed(Point::Mask, 0, errno()));
     }
@@ -247,6 +267,8 @@ fn stdio(plan: &Plan) -> Result<(), Failure> {
 
 fn attributes(plan: &Plan) -> Result<(), Failure> {
     if let Some(value) = &plan.oom_score_adj {
+        // The guardian's 0 was inherited and makes /proc/self/* root's.
+        prctl(libc::PR_SET_DUMPABLE, 1, Point::Dumpable)?;
         // SAFETY: the path is a terminated literal; passes no other memory.
         let fd = unsafe {
             libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)
@@ -351,12 +373,10 @@ pub(super) fn write_all(
 /// Ends this process when the gate says that the guardian is gone. Not by getppid, which is 0
 /// where the parent is in another PID namespace.
 pub(super) fn leave_without_guardian(plan: &Plan) {
-    let mut byte = 0_u8;
-    // SAFETY: one live byte is filled; the gate doesn't block. _exit runs nothing of the parent's.
-    unsafe {
-        if libc::read(plan.gate.as_raw_fd(), (&raw mut byte).cast(), 1) == 0 {
-            libc::_exit(127);
-        }
+    let mut byte = [0];
+    if read(&plan.gate, &mut byte) == Ok(0) {
+        // SAFETY: runs nothing of the parent's.
+        unsafe { libc::_exit(127) }
     }
 }
 
@@ -389,16 +409,7 @@ fn execute(plan: &Plan) -> Failure {
     let mut denied = false;
     let mut reason = libc::ENOENT;
     for candidate in &plan.candidates {
-        // SAFETY: the path is terminated, both arrays end with null and point to terminated
-        // strings, and all of it lives in the plan.
-        unsafe {
-            libc::execve(
-                candidate.as_ptr(),
-                plan.arguments.pointers.as_ptr(),
-                plan.environment.pointers.as_ptr(),
-            );
-        }
-        reason = errno();
+        reason = execve(candidate, &plan.arguments, &plan.environment);
         match reason {
             libc::EACCES => denied = true,
             libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG => {}
@@ -414,6 +425,61 @@ fn execute(plan: &Plan) -> Failure {
     }
     failed(Point::Exec, 0, reason)
 }
+
+/// Answers what it failed for.
+#[cfg(target_arch = "x86_64")]
+fn execve(path: &CStr, arguments: &Strings, environment: &Strings) -> i32 {
+    let result: isize;
+    // SAFETY: the path is terminated, both arrays end with null and point to terminated strings,
+    // and all of it lives in the plan. The kernel's calling convention: the number and the result
+    // in rax; rcx and r11 are lost.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") libc::SYS_execve as isize => result,
+            in("rdi") path.as_ptr(),
+            in("rsi") arguments.pointers.as_ptr(),
+            in("rdx") environment.pointers.as_ptr(),
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    i32::try_from(-result).unwrap_or(libc::EIO)
+}
+
+/// Answers what it failed for.
+#[cfg(target_arch = "aarch64")]
+fn execve(path: &CStr, arguments: &Strings, environment: &Strings) -> i32 {
+    let result: isize;
+    // SAFETY: as above. The kernel's calling convention: the number in x8, the result in x0.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") libc::SYS_execve as isize,
+            inlateout("x0") path.as_ptr() => result,
+            in("x1") arguments.pointers.as_ptr(),
+            in("x2") environment.pointers.as_ptr(),
+            options(nostack),
+        );
+    }
+    i32::try_from(-result).unwrap_or(libc::EIO)
+}
+
+/// Answers what it failed for.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn execve(path: &CStr, arguments: &Strings, environment: &Strings) -> i32 {
+    // SAFETY: the path is terminated, both arrays end with null and point to terminated strings,
+    // and all of it lives in the plan.
+    unsafe {
+        let (arguments, environment) = (&arguments.pointers, &environment.pointers);
+        libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+    }
+    errno()
+}
+
+/// Whether [`execve`] leaves `errno` alone.
+const HAS_OWN_EXECVE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::child::{self, check, errno, failed, prctl, write_all, Failure, Plan, Point};
 use super::process::{Death, Usage};
-use super::signals::{block_only, default_disposition};
+use super::signals::{block_only, ignore_none};
 
 /// What it needs beside the program's plan. Every descriptor is above 2.
 #[derive(Debug)]
@@ -74,9 +74,7 @@ fn steps(plan: &Plan, namespace: &Namespace) -> Result<libc::pid_t, Failure> {
     mounts()?;
     // From here on a program of the same user can't reach in, and fake how it ended.
     prctl(libc::PR_SET_DUMPABLE, 0, Point::Dumpable)?;
-    for signal in 1..=64 {
-        default_disposition(signal);
-    }
+    ignore_none();
     if block_only(&[]).is_err() {
         return Err(failed(Point::Mask, 0, errno()));
     }

@@ -5,13 +5,19 @@
 
 mod child;
 mod init;
+mod launch;
+mod memory;
 mod process;
 mod signals;
 
 pub(crate) use child::{End, Failure, Limit, Plan, Point, Strings};
 pub(crate) use init::{Namespace, Report};
+pub(crate) use launch::Launch;
+pub(crate) use memory::shared;
 pub(crate) use process::{
-    close_range_works, fork_alone, fork_into, kill_direct_child, kill_own_group, send_signal,
-    wait_any, wait_any_change, Death, Waited,
+    close_range_works, fork_alone, kill_direct_child, kill_own_group, send_signal, wait_any,
+    wait_any_change, Death, Waited,
 };
-pub(crate) use signals::{block_only, default_disposition, ignore, pending, signal_descriptor};
+pub(crate) use signals::{
+    block_only, default_disposition, ignore_some, pending, signal_descriptor,
+};

@@ -7,45 +7,29 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use super::child::{self, Plan};
-use super::init;
-
-/// Forks; the child carries out the plan and never returns. Where the plan has a namespace, the
-/// process is the first one in there, and the program a child of it.
-#[doc(alias = "fork")]
-pub(crate) fn fork_into(plan: &Plan) -> io::Result<u32> {
-    if let Some(namespace) = &plan.namespace {
-        return init::clone_into(plan, namespace);
-    }
-    // SAFETY: a guardian has one thread, and even if it had more, the child calls nothing but
-    // async-signal-safe functions until it executes another program or exits.
-    match unsafe { libc::fork() } {
-        0 => child::run(plan),
-        pid if pid > 0 => Ok(pid.unsigned_abs()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Forks; the child keeps two descriptors beside 0, 1 and 2, runs `body` and exits with what that
-/// returns. It never returns into the caller's frames, so that nothing there can use, or close a
-/// second time, what was closed.
+/// Forks; the child has its own of two descriptors beside 0, 1 and 2, runs `body` and exits with
+/// what that returns. It never returns into the caller's frames, so that nothing there can use, or
+/// close a second time, what was closed.
 ///
 /// The process must have one thread, as one that became a guardian has: then whatever the child
 /// does is as good as before the fork.
 pub(crate) fn fork_alone(
-    kept: OwnedFd,
-    shared: BorrowedFd<'_>,
-    body: impl FnOnce(OwnedFd, OwnedFd) -> u8,
+    kept: [BorrowedFd<'_>; 2],
+    body: impl FnOnce([OwnedFd; 2]) -> u8,
 ) -> io::Result<u32> {
+    let [one, other] = kept.map(|fd| fd.as_raw_fd());
+    if one == other {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     // SAFETY: see above; the child ends in `exit`.
     match unsafe { libc::fork() } {
         0 => {
-            let shared = shared.as_raw_fd();
-            close_all_but(kept.as_raw_fd(), shared);
-            // SAFETY: this process's copy of the descriptor is its own since the fork, open, and
-            // used by nobody else: the frame that has borrowed it is never returned to.
-            let shared = unsafe { OwnedFd::from_raw_fd(shared) };
-            std::process::exit(body(kept, shared).into())
+            close_all_but(one, other);
+            // SAFETY: this process's copies of two different descriptors are its own since the
+            // fork, open, and used by nobody else: the frames that have lent them are never
+            // returned to.
+            let kept = unsafe { [OwnedFd::from_raw_fd(one), OwnedFd::from_raw_fd(other)] };
+            std::process::exit(body(kept).into())
         }
         pid if pid > 0 => Ok(pid.unsigned_abs()),
         _ => Err(io::Error::last_os_error()),

@@ -6,6 +6,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// A write to a program that is gone is an error, not a death; a terminal in the background is
+/// neither.
+const IGNORED: [i32; 3] = [libc::SIGPIPE, libc::SIGTTIN, libc::SIGTTOU];
+
 /// Gives a signal its default action. Async-signal-safe.
 ///
 /// By the raw call, because the C library's refuses 32 and 33, which it keeps for itself, and a
@@ -26,12 +30,17 @@ pub(crate) fn default_disposition(signal: i32) {
     }
 }
 
-/// Ignores a signal.
-pub(crate) fn ignore(signal: i32) {
-    // SAFETY: SIG_IGN runs no code of ours; an invalid number is an error without effect.
-    unsafe {
-        libc::signal(signal, libc::SIG_IGN);
+/// Ignores those that a guardian ignores.
+pub(crate) fn ignore_some() {
+    for signal in IGNORED {
+        // SAFETY: SIG_IGN runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+}
+
+/// Ignores none of them any more. Handlers end with the exec. Async-signal-safe.
+pub(crate) fn ignore_none() {
+    IGNORED.into_iter().for_each(default_disposition);
 }
 
 fn set_of(signals: &[i32]) -> libc::sigset_t {

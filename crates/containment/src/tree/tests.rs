@@ -50,7 +50,7 @@ fn children_and_a_scan_find_the_same_descendants() {
     let me = std::process::id();
     let procfs = || Procfs::open(c"/proc").expect("/proc");
     for listing in [Listing::Children(procfs()), Listing::Scan(procfs())] {
-        let pids = found(&Tree { me, listing });
+        let pids = found(&Tree { me, listing: listing.into() });
         assert!(pids.contains(&shell.0.id()));
         assert!(pids.contains(&grandchild));
         assert!(!pids.contains(&me));
@@ -79,8 +79,8 @@ impl Invented {
 
     fn tree(&self) -> Tree {
         let path = CString::new(self.0.as_os_str().as_encoded_bytes()).expect("a path");
-        let tree = Tree::of(Procfs::open(&path).ok());
-        assert!(matches!(tree.listing, Listing::Children(_)));
+        let tree = Tree::through(Procfs::open(&path).ok());
+        assert!(matches!(tree.listing(), Listing::Children(_)));
         tree
     }
 }
@@ -131,7 +131,7 @@ fn a_child_that_is_hidden_is_found_all_the_same() {
 fn without_proc_the_tree_is_blind_and_says_so() {
     let proc = Invented::new("blind");
     let path = CString::new(proc.0.as_os_str().as_encoded_bytes()).expect("a path");
-    let tree = Tree::of(Procfs::open(&path).ok());
+    let tree = Tree::through(Procfs::open(&path).ok());
     assert!(tree.is_blind());
     assert_eq!(found(&tree), []);
 }

@@ -13,7 +13,7 @@ use proton_stream_containment::cgroup::Cleaning;
 use proton_stream_containment::Orphans;
 use proton_stream_protocol::{Ending, FromNursery};
 
-use super::records::{Record, Records};
+use super::records::{Died, Records};
 
 /// A round of SIGKILL follows each death; this is for when nobody dies.
 const ROUND: Duration = Duration::from_millis(5);
@@ -45,15 +45,20 @@ impl Adoption {
         self.dead.is_empty()
     }
 
+    /// Whether what a run's guardian has left is being ended.
+    pub(crate) fn is_of(&self, run: u64) -> bool {
+        self.dead.iter().any(|dead| dead.run == run)
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.next
     }
 
     /// A guardian has died.
-    pub(crate) fn begin(&mut self, record: Record, ending: Ending, now: Instant) {
+    pub(crate) fn begin(&mut self, died: Died, ending: Ending, now: Instant) {
         // A group that was announced and never made is clean; so is one that can't be looked for.
-        let group = record.group.and_then(|path| Cleaning::begin(&path).ok());
-        self.dead.push(Dead { run: record.run, ending, group, give_up: now + GIVE_UP });
+        let group = died.group.and_then(|path| Cleaning::begin(&path).ok());
+        self.dead.push(Dead { run: died.run, ending, group, give_up: now + GIVE_UP });
         self.look(now);
     }
 
@@ -85,7 +90,10 @@ impl Adoption {
             }
             survivors.sort_unstable();
             survivors.dedup();
-            told.push(FromNursery::Died { run: dead.run, ending: dead.ending, survivors });
+            // Of one that had no run nobody wants to hear.
+            if dead.run != 0 {
+                told.push(FromNursery::Died { run: dead.run, ending: dead.ending, survivors });
+            }
             false
         });
         // Who can't be killed is looked at again when somebody dies.

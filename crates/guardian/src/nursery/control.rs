@@ -23,6 +23,7 @@ const ERROR_MALFORMED: u8 = 2;
 const ERROR_INTERNAL: u8 = 4;
 
 /// Whom a nursery serves.
+#[derive(Clone, Copy)]
 pub(crate) struct Charge {
     pub(crate) controller: u32,
     pub(crate) secret: [u8; SECRET_LENGTH],

@@ -1,114 +1,148 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! A fork of the nursery that is a guardian, and what it tells its nursery.
+//! A fork of the nursery that is a guardian: of one run after the other.
+//!
+//! It is forked before it is needed, so that a start has to wait for no fork but the program's own,
+//! and it takes the next connection when it has ended one run with nothing left, so that a program
+//! which is started often costs no guardian each time. What it knows of a run it has forgotten by
+//! the next.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
-use proton_stream_containment::Forked;
-use rustix::pipe::{pipe_with, PipeFlags};
-use rustix::process::{chdir, setsid};
+use proton_stream_containment::{Forked, Signals, Slot};
+use proton_stream_protocol::SECRET_LENGTH;
+use rustix::process::{chdir, getppid, set_parent_process_death_signal, setsid, Pid, Signal};
 
-use crate::session;
+use super::door::{Door, Knock};
+use crate::session::{self, Nursed};
 
-/// What a guardian needs to know of its connection.
+/// What a guardian needs to know.
 #[derive(Clone, Copy)]
 pub(crate) struct Errand {
-    pub(crate) run: u64,
-    /// The process whose directory is the program's.
+    pub(crate) nursery: u32,
+    /// The process that connects, and whose directory is the program's.
     pub(crate) controller: u32,
+    pub(crate) secret: [u8; SECRET_LENGTH],
+    /// Where it writes which run it has.
+    pub(crate) slot: Slot,
 }
 
 /// The exit status of a guardian that has left somebody alive, whom the nursery goes on to kill.
 const LEFT: u8 = 3;
 
-/// The exit status of one that could not begin.
+/// The exit status of one that could not go on.
 const FAILED: u8 = 125;
 
-/// How many bytes an announcement has; below PIPE_BUF, so that each arrives whole.
-const LENGTH: usize = 512;
+/// So many wait for connections at any time, and so many at most, for so long.
+pub(crate) const SPARE: u32 = 1;
+const MOST_SPARE: u32 = 16;
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What of them is the path.
-const PATH: usize = LENGTH - 10;
+/// After so many runs a fresh one takes over: whatever they have left in its memory goes with it.
+const MOST_RUNS: usize = 1000;
 
-/// Serves one connection. What it answers is the exit status.
+/// Serves connections, and answers its exit status.
 pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
-    let Forked { connection, report, signals } = forked;
+    let Forked { listener, bell, mut signals } = forked;
     // It can't fail: a fork leads no group.
     let _ = setsid();
+    let Ok(door) = Door::new(listener, signals.as_fd(), errand.controller, errand.secret) else {
+        return FAILED;
+    };
+    // Its nursery has counted it among those that wait.
+    let mut is_counted = true;
+    for _ in 0..MOST_RUNS {
+        let next = wait(&door, &bell, &mut signals, &errand, is_counted);
+        let Some((connection, run)) = next else { return 0 };
+        is_counted = false;
+        errand.slot.set_run(run);
+        let status = serve(&connection, &door, &mut signals, &errand);
+        if status != 0 {
+            return status;
+        }
+        errand.slot.set_run(0);
+    }
+    0
+}
+
+/// The next connection; `None` when there is no use for this guardian any more.
+fn wait(
+    door: &Door,
+    bell: &OwnedFd,
+    signals: &mut Signals,
+    errand: &Errand,
+    mut is_counted: bool,
+) -> Option<(OwnedFd, u64)> {
+    let (slot, board) = (errand.slot, errand.slot.board());
+    // One that waits goes with its nursery; one that has a run only hears of it.
+    let hears = |signal| set_parent_process_death_signal(Some(signal)).is_ok();
+    if !hears(Signal::KILL) || !is_child_of(errand.nursery) {
+        return None;
+    }
+    loop {
+        let others = match std::mem::replace(&mut is_counted, true) {
+            true => board.idle().saturating_sub(1),
+            false => slot.wait(),
+        };
+        if board.is_closed() || others >= MOST_SPARE && slot.leave(SPARE) {
+            return None;
+        }
+        let patience = (others >= SPARE).then_some(PATIENCE);
+        let mut knock = door.wait(patience, signals);
+        if matches!(knock, Knock::Nobody) {
+            if slot.leave(SPARE) {
+                // Who has come since then may have been announced to this one only.
+                knock = door.look();
+                if matches!(knock, Knock::Nobody) {
+                    return None;
+                }
+                slot.wait();
+            } else {
+                knock = door.wait(None, signals);
+            }
+        }
+        let connection = match knock {
+            Knock::Controller(connection) => connection,
+            Knock::Dismissal => return None,
+            Knock::Stranger | Knock::Nobody => continue,
+        };
+        // Before it is listened to, for which others would have to wait.
+        if slot.take() < SPARE {
+            // The nursery forks another. Where the bell is full it has rung.
+            let _ = rustix::io::write(bell, b"!");
+        }
+        is_counted = false;
+        if let Some(run) = door.listen_to(&connection) {
+            return hears(Signal::URG).then_some((connection, run));
+        }
+    }
+}
+
+fn is_child_of(nursery: u32) -> bool {
+    getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| pid.get().unsigned_abs() == nursery)
+}
+
+fn serve(connection: &OwnedFd, door: &Door, signals: &mut Signals, errand: &Errand) -> u8 {
     // As a port program it would have been started there. The link leads to the directory itself,
     // whatever its name is now, also when it has none any more.
     if chdir(format!("/proc/{}/cwd", errand.controller)).is_err() {
         return FAILED;
     }
-    let announce = |path: &[u8]| announce(&report, errand.run, path);
+    let announce = |path: &[u8]| errand.slot.set_group(path);
+    let bereft = || {
+        if !is_child_of(errand.nursery) {
+            door.shut();
+        }
+    };
+    // It may have gone before it was said which signal tells of that.
+    bereft();
     let connection = connection.as_fd();
-    match session::serve(connection, connection, signals, Some(&announce)) {
+    let nursed = Nursed { announce: &announce, bereft: &bereft };
+    match session::serve(connection, connection, signals, Some(nursed)) {
         Ok(false) => 0,
         Ok(true) => LEFT,
         Err(_) => FAILED,
-    }
-}
-
-/// A path that is too long, and one for which there is no room because the nursery is stopped, is
-/// not announced: should this guardian be killed, the next start on the same place cleans it.
-fn announce(report: &OwnedFd, run: u64, path: &[u8]) {
-    let Ok(length) = u16::try_from(path.len()) else { return };
-    if path.len() > PATH {
-        return;
-    }
-    let mut bytes = [0; LENGTH];
-    let (head, rest) = bytes.split_at_mut(LENGTH - PATH);
-    head[..8].copy_from_slice(&run.to_be_bytes());
-    head[8..].copy_from_slice(&length.to_be_bytes());
-    rest[..path.len()].copy_from_slice(path);
-    let _ = rustix::io::write(report, &bytes);
-}
-
-/// The nursery's end of the pipe.
-pub(crate) struct Announcements(OwnedFd);
-
-impl Announcements {
-    /// The guardians' end, and the nursery's. Neither blocks.
-    pub(crate) fn new() -> rustix::io::Result<(OwnedFd, Self)> {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        Ok((writer, Self(reader)))
-    }
-
-    /// Runs and paths that were announced.
-    pub(crate) fn read(&self) -> Vec<(u64, Box<[u8]>)> {
-        let mut all = Vec::new();
-        let mut bytes = [0; LENGTH];
-        while let Ok(LENGTH) = rustix::io::read(&self.0, &mut bytes) {
-            let (head, rest) = bytes.split_at(LENGTH - PATH);
-            let run = head[..8].iter().fold(0, |run, byte| run << 8 | u64::from(*byte));
-            let length = usize::from(head[8]) << 8 | usize::from(head[9]);
-            all.push((run, rest[..length.min(PATH)].into()));
-        }
-        all
-    }
-}
-
-impl AsFd for Announcements {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_announced_arrives_whole_and_in_order() {
-        let (writer, announcements) = Announcements::new().unwrap();
-        announce(&writer, 7, b"base/proton-1-123456789");
-        announce(&writer, u64::MAX, &[b'x'; PATH]);
-        announce(&writer, 8, &[b'x'; PATH + 1]);
-        let read = announcements.read();
-        assert_eq!(read.len(), 2);
-        assert_eq!((read[0].0, &read[0].1[..]), (7, &b"base/proton-1-123456789"[..]));
-        assert_eq!((read[1].0, read[1].1.len()), (u64::MAX, PATH));
-        assert!(announcements.read().is_empty());
     }
 }

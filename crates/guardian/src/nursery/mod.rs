@@ -1,14 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! `proton-guardian nursery`: one process for each controller that forks a guardian for every
-//! connection, adopts what a guardian that died has left, and kills it (PROTOCOL §10).
+//! `proton-guardian nursery`: one process for each controller that forks guardians, adopts what one
+//! that died has left, and kills it (PROTOCOL §10).
 //!
-//! It knows nothing of programs: a connection is its guardian's as soon as it has said its secret.
-//! It waits for nobody but in its poll; a client that says nothing costs a descriptor for a while.
+//! It knows nothing of programs, and nobody connects to it: its guardians wait at the listener
+//! themselves. It sees to it that one always does, and otherwise sleeps.
 
 mod adoption;
 mod control;
+mod door;
 mod guard;
 mod house;
 mod records;
@@ -18,21 +19,25 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use proton_stream_containment::{
-    become_guardian, collect, fork_guardian, signal_child, Change, Signals, Status,
+    become_guardian, collect, fork_guardian, signal_child, Board, Change, Signals, Status,
 };
-use proton_stream_protocol::{Ending, FromNursery, Preamble, ToNursery};
+use proton_stream_protocol::{Ending, FromNursery, ToNursery, PACKAGE_VERSION};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+use rustix::io::{read, Errno};
+use rustix::pipe::{pipe_with, PipeFlags};
 
 use crate::ending::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 };
 use crate::shell::fail;
 use adoption::Adoption;
-use control::Control;
-use guard::{guard, Announcements, Errand};
+use control::{Charge, Control};
+use guard::{guard, Errand, SPARE};
 use house::House;
 use records::Records;
+
+/// How many more are forked at once when connections already wait.
+const BURST: u32 = 4;
 
 pub(crate) fn main() -> ExitCode {
     match run() {
@@ -45,23 +50,22 @@ fn run() -> std::io::Result<()> {
     let signals = become_guardian()?;
     let mut control = Control::take()?;
     let Some(charge) = control.charge()? else { return Ok(()) };
-    let (report, announcements) = Announcements::new()?;
-    let house = House::make(charge.controller, charge.secret)?;
-    control.say(&FromNursery::Ready {
-        package: proton_stream_protocol::PACKAGE_VERSION.as_bytes(),
-        path: house.path(),
-    });
+    let house = House::make()?;
+    let (bell, ringer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let records = Records::new(Board::new()?);
+    control.say(&FromNursery::Ready { package: PACKAGE_VERSION.as_bytes(), path: house.path() });
     let mut nursery = Nursery {
         signals,
         control,
-        controller: charge.controller,
+        charge,
         house: Some(house),
-        report,
-        announcements,
-        records: Records::default(),
+        bell,
+        ringer,
+        records,
         adoption: Adoption::new(),
         is_dismissed: false,
     };
+    nursery.fork_spares();
     while !nursery.is_finished() {
         nursery.turn()?;
     }
@@ -71,25 +75,17 @@ fn run() -> std::io::Result<()> {
 struct Nursery {
     signals: Signals,
     control: Control,
-    controller: u32,
-    /// Where it listens, until the controller is gone.
+    charge: Charge,
+    /// Where its guardians listen, until the controller is gone.
     house: Option<House>,
-    /// Over this guardians announce their cgroups.
-    report: OwnedFd,
-    announcements: Announcements,
+    /// Rung by a guardian that has left too few waiting.
+    bell: OwnedFd,
+    ringer: OwnedFd,
     records: Records,
     adoption: Adoption,
-    /// A signal has ended it. Its guardians go on.
+    /// A signal has ended it. Guardians that have a run go on.
     is_dismissed: bool,
 }
-
-/// Of these there is one each, before the connections that have yet to say their secret.
-const SIGNALS: usize = 0;
-const CONTROL_IN: usize = 1;
-const CONTROL_OUT: usize = 2;
-const ANNOUNCEMENTS: usize = 3;
-const LISTENER: usize = 4;
-const FIRST_CONNECTION: usize = 5;
 
 impl Nursery {
     fn is_finished(&self) -> bool {
@@ -98,59 +94,43 @@ impl Nursery {
     }
 
     fn turn(&mut self) -> std::io::Result<()> {
-        let found = self.poll()?;
-        let is_found = |index: usize| found.get(index).is_some_and(|flags| !flags.is_empty());
+        let [signals, control, unwritten, bell] = self.poll()?;
         let now = Instant::now();
-        // What a guardian announced before it died is read before its death is looked at.
-        if is_found(ANNOUNCEMENTS) || is_found(SIGNALS) {
-            for (run, path) in self.announcements.read() {
-                self.records.set_group(run, path);
-            }
-        }
-        if is_found(SIGNALS) {
+        if !signals.is_empty() {
             self.hear_signals(now);
         }
-        if is_found(CONTROL_IN) {
+        if !control.is_empty() {
             self.hear_controller();
         }
-        if is_found(CONTROL_OUT) {
+        if !unwritten.is_empty() {
             self.control.flush();
         }
-        if let Some(house) = &mut self.house {
-            house.hear(&found[FIRST_CONNECTION.min(found.len())..], now);
-            if is_found(LISTENER) {
-                house.accept(now);
-            }
+        if !bell.is_empty() {
+            // However often it was rung.
+            let mut rung = [0; 4096];
+            while matches!(read(&self.bell, &mut rung), Ok(length) if length > 0) {}
         }
-        while let Some((connection, preamble)) = self.house.as_mut().and_then(House::admit) {
-            self.fork(connection, preamble);
-        }
+        self.fork_spares();
         for died in self.adoption.advance(&self.records, now) {
             self.control.say(&died);
         }
         Ok(())
     }
 
-    fn poll(&self) -> std::io::Result<Vec<PollFlags>> {
-        let none = PollFlags::empty();
-        // Where there is nothing to wait for, the signals' descriptor stands in, for nothing.
+    fn poll(&self) -> std::io::Result<[PollFlags; 4]> {
         let signals = self.signals.as_fd();
+        // Where there is nothing to wait for, the signals' descriptor stands in, for nothing.
         let optional = |fd, flags| match fd {
             Some(fd) => PollFd::from_borrowed_fd(fd, flags),
-            None => PollFd::from_borrowed_fd(signals, none),
+            None => PollFd::from_borrowed_fd(signals, PollFlags::empty()),
         };
-        let mut fds = vec![
+        let mut fds = [
             PollFd::from_borrowed_fd(signals, PollFlags::IN),
             optional(self.control.input(), PollFlags::IN),
             optional(self.control.unwritten(), PollFlags::OUT),
-            PollFd::from_borrowed_fd(self.announcements.as_fd(), PollFlags::IN),
-            optional(self.house.as_ref().map(House::listener), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN),
         ];
-        if let Some(house) = &self.house {
-            fds.extend(house.connections().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        }
-        let deadlines = [self.house.as_ref().and_then(House::deadline), self.adoption.deadline()];
-        let timeout = deadlines.into_iter().flatten().min().map(|deadline| {
+        let timeout = self.adoption.deadline().map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             Timespec {
                 tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -158,7 +138,7 @@ impl Nursery {
             }
         });
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
+            Ok(_) | Err(Errno::INTR) => Ok(fds.map(|fd| fd.revents())),
             Err(error) => Err(error.into()),
         }
     }
@@ -189,7 +169,7 @@ impl Nursery {
     }
 
     fn has_ended(&mut self, pid: u32, status: Status, now: Instant) {
-        let Some(record) = self.records.remove(pid) else {
+        let Some(died) = self.records.remove(pid) else {
             // An orphan; those that it leaves are ours now.
             return self.adoption.look(now);
         };
@@ -198,37 +178,67 @@ impl Nursery {
             Status::Exited(status) => Ending::Exited(status),
             Status::Signalled { signal, .. } => Ending::Signalled(signal),
         };
-        self.adoption.begin(record, ending, now);
+        self.adoption.begin(died, ending, now);
     }
 
     fn hear_controller(&mut self) {
         loop {
-            match self.control.next() {
-                Ok(Some(ToNursery::Kill { run })) => {
-                    if let Some(pid) = self.records.pid_of(run) {
-                        // It is our child and was not collected.
-                        let _ = signal_child(pid, SIGKILL);
-                    }
-                }
-                Ok(None) => break,
-                // It is gone, or speaks nonsense: nobody is served any more. Guardians see for
-                // themselves that their controller is gone, and end.
-                Ok(Some(ToNursery::Nurse { .. })) | Err(_) => {
-                    self.house = None;
-                    break;
-                }
+            let killed = match self.control.next() {
+                Ok(Some(ToNursery::Kill { run })) => Some(run),
+                Ok(None) => None,
+                // It speaks nonsense: nobody is served any more.
+                Ok(Some(ToNursery::Nurse { .. })) | Err(_) => return self.close(),
+            };
+            match killed {
+                Some(run) => self.kill(run),
+                None if self.control.is_gone() => return self.close(),
+                None => return,
             }
-        }
-        if self.control.is_gone() {
-            self.house = None;
         }
     }
 
-    fn fork(&mut self, connection: OwnedFd, preamble: Preamble) {
-        let errand = Errand { run: preamble.run, controller: self.controller };
-        // Where it fails the connection is closed, which tells its controller.
-        if let Ok(pid) = fork_guardian(connection, self.report.as_fd(), errand, guard) {
-            self.records.add(pid, preamble.run);
+    /// It is answered in any case, now or when the guardian's tree is dead.
+    fn kill(&mut self, run: u64) {
+        if let Some(pid) = self.records.pid_of(run) {
+            // It is our child and was not collected.
+            let _ = signal_child(pid, SIGKILL);
+        } else if !self.adoption.is_of(run) {
+            let ending = Ending::Unknown;
+            self.control.say(&FromNursery::Died { run, ending, survivors: Vec::new() });
+        }
+    }
+
+    /// Guardians that have a run see for themselves that their controller is gone, and end it.
+    fn close(&mut self) {
+        self.house = None;
+        self.records.close();
+        for pid in self.records.waiting() {
+            // It is our child and was not collected. Had it just got a connection, that is one of
+            // a controller which is gone; what it may have started is adopted.
+            let _ = signal_child(pid, SIGKILL);
+        }
+    }
+
+    /// Sees to it that a guardian waits for connections, and more than one where some wait for a
+    /// guardian.
+    fn fork_spares(&mut self) {
+        let Some(house) = &self.house else { return };
+        let mut wanted = SPARE.saturating_sub(self.records.idle());
+        if wanted > 0 && house.has_visitors() {
+            wanted += BURST;
+        }
+        for _ in 0..wanted {
+            let (listener, ringer) = (house.listener(), self.ringer.as_fd());
+            let Charge { controller, secret } = self.charge;
+            let nursery = std::process::id();
+            let is_added = self.records.add(|slot| {
+                let errand = Errand { nursery, controller, secret, slot };
+                fork_guardian(listener, ringer, errand, guard)
+            });
+            if !is_added {
+                // Connections wait, and those who made them give up.
+                return;
+            }
         }
     }
 }

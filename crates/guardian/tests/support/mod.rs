@@ -226,10 +226,15 @@ impl Guardian {
 
     /// The next frame.
     pub fn hear(&mut self) -> Said {
+        self.hear_or_lose().expect("the guardian is there")
+    }
+
+    /// The next frame, or `None` when the guardian is gone.
+    pub fn hear_or_lose(&mut self) -> Option<Said> {
         match self.frames.recv_timeout(DEADLINE) {
-            Ok(said) => said,
+            Ok(said) => Some(said),
             Err(RecvTimeoutError::Timeout) => panic!("the guardian says nothing"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the guardian is gone"),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 

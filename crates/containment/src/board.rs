@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! Memory that a nursery shares with its guardians: what each of them is doing, readable for the
+//! nursery also when a guardian is dead, and written without a system call.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::SeqCst};
+
+use crate::sys;
+
+/// How many guardians there can be. What is not used of the memory costs nothing.
+const SLOTS: usize = 16_384;
+
+/// The longest path of a group that has room.
+const PATH: usize = 500;
+
+/// The memory. All zeros are a board on which nothing is written.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Shared {
+    idle: AtomicU32,
+    is_closed: AtomicBool,
+    slots: [SlotMemory; SLOTS],
+}
+
+#[derive(Debug)]
+#[repr(C)]
+struct SlotMemory {
+    /// 0 for none.
+    run: AtomicU64,
+    waits: AtomicBool,
+    length: AtomicU32,
+    path: [AtomicU8; PATH],
+}
+
+/// The board of the calling process, and of those that it forks.
+#[derive(Debug, Clone, Copy)]
+pub struct Board(&'static Shared);
+
+/// One guardian's place on the board.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot {
+    board: Board,
+    index: usize,
+}
+
+impl Board {
+    /// Makes one, which lasts as long as the process and its forks.
+    #[doc(alias = "mmap")]
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(sys::shared()?))
+    }
+
+    /// A place by its number; `None` beyond the last one.
+    pub fn slot(self, index: usize) -> Option<Slot> {
+        self.0.slots.get(index).map(|_| Slot { board: self, index })
+    }
+
+    /// How many guardians wait for a connection.
+    pub fn idle(self) -> u32 {
+        self.0.idle.load(SeqCst)
+    }
+
+    /// Nobody is to wait any more. A guardian that ends a run sees that before it waits, or has
+    /// ended the run before the nursery looks for those that have none.
+    pub fn close(self) {
+        self.0.is_closed.store(true, SeqCst);
+    }
+
+    /// Whether nobody is to wait any more.
+    pub fn is_closed(self) -> bool {
+        self.0.is_closed.load(SeqCst)
+    }
+
+    /// One less waits, if at least `least` still do. The answer is how many do, or `None` for
+    /// nothing done.
+    fn less(self, least: u32) -> Option<u32> {
+        let less = |idle: u32| idle.checked_sub(1).filter(|left| *left >= least);
+        self.0.idle.fetch_update(SeqCst, SeqCst, less).ok().map(|before| before - 1)
+    }
+}
+
+impl Slot {
+    fn memory(&self) -> Option<&'static SlotMemory> {
+        self.board.0.slots.get(self.index)
+    }
+
+    /// The board that it is on.
+    pub fn board(self) -> Board {
+        self.board
+    }
+
+    /// Its guardian waits. The answer is how many others do.
+    pub fn wait(self) -> u32 {
+        // In this order, and in `take` in that one: whoever is killed between the two is counted
+        // once too seldom, and one guardian too many waits.
+        self.set_waits(true);
+        self.board.0.idle.fetch_add(1, SeqCst)
+    }
+
+    /// Its guardian, if it did, waits no longer. The answer is how many others do.
+    pub fn take(self) -> u32 {
+        if !self.waits() {
+            return self.board.idle();
+        }
+        let left = self.board.less(0).unwrap_or(0);
+        self.set_waits(false);
+        left
+    }
+
+    /// Its guardian waits no longer, if at least `least` others do. Whether that was so.
+    pub fn leave(self, least: u32) -> bool {
+        let is_less = self.board.less(least).is_some();
+        if is_less {
+            self.set_waits(false);
+        }
+        is_less
+    }
+
+    fn waits(self) -> bool {
+        self.memory().is_some_and(|slot| slot.waits.load(SeqCst))
+    }
+
+    fn set_waits(self, waits: bool) {
+        if let Some(slot) = self.memory() {
+            slot.waits.store(waits, SeqCst);
+        }
+    }
+
+    /// The run that its guardian has, which is not 0; 0 for none.
+    pub fn run(self) -> u64 {
+        self.memory().map_or(0, |slot| slot.run.load(SeqCst))
+    }
+
+    /// Its guardian has another run, or none. What was said of the last one is forgotten.
+    pub fn set_run(self, run: u64) {
+        if let Some(slot) = self.memory() {
+            slot.length.store(0, SeqCst);
+            slot.run.store(run, SeqCst);
+        }
+    }
+
+    /// The path of the run's group. One that is too long is not said.
+    pub fn set_group(self, path: &[u8]) {
+        let (Some(slot), Ok(length)) = (self.memory(), u32::try_from(path.len())) else { return };
+        if path.len() > PATH {
+            return;
+        }
+        for (into, byte) in slot.path.iter().zip(path) {
+            into.store(*byte, SeqCst);
+        }
+        // Last: what a guardian had not finished when it was killed is not read.
+        slot.length.store(length, SeqCst);
+    }
+
+    /// What was said last; `None` for nothing.
+    pub fn group(self) -> Option<Vec<u8>> {
+        let slot = self.memory()?;
+        let length = usize::try_from(slot.length.load(SeqCst)).ok().filter(|length| *length > 0)?;
+        Some(slot.path.iter().take(length).map(|byte| byte.load(SeqCst)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_forgotten_with_the_run() {
+        let board = Board::new().expect("memory");
+        let (slot, other) = (board.slot(3).expect("a slot"), board.slot(4).expect("a slot"));
+        assert_eq!((slot.run(), slot.group()), (0, None));
+        slot.set_run(7);
+        slot.set_group(b"base/proton-1-123456789");
+        assert_eq!((slot.run(), other.run()), (7, 0));
+        assert_eq!(slot.group().as_deref(), Some(&b"base/proton-1-123456789"[..]));
+        slot.set_group(&[b'x'; PATH + 1]);
+        assert_eq!(slot.group().map(|path| path.len()), Some(23));
+        slot.set_run(8);
+        assert_eq!((slot.run(), slot.group()), (8, None));
+        assert!(board.slot(SLOTS).is_none());
+    }
+
+    #[test]
+    fn those_that_wait_are_counted_and_never_below_none() {
+        let board = Board::new().expect("memory");
+        let slots = [0, 1, 2].map(|index| board.slot(index).expect("a slot"));
+        assert_eq!(slots.map(Slot::wait), [0, 1, 2]);
+        assert!(slots[0].leave(2));
+        assert!(!slots[1].leave(2));
+        // One that has left already, as one that is collected after its death.
+        assert_eq!((slots[0].take(), slots[1].take(), slots[2].take()), (2, 1, 0));
+        assert_eq!((slots[2].take(), board.idle()), (0, 0));
+        assert!(!board.is_closed());
+        board.close();
+        assert!(board.is_closed());
+    }
+}
