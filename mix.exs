@@ -29,7 +29,7 @@ defmodule ProtonStream.MixProject do
   end
 
   def application do
-    [extra_applications: [:logger]]
+    [mod: {ProtonStream.Application, []}, extra_applications: [:logger]]
   end
 
   # All that is needed to build from source with `cargo build --locked`. Every

@@ -568,7 +568,7 @@ defmodule ProtonStream do
     * `:os_pid` - as `os_pid/1`
     * `:level` - how it is contained: `:tree`, `:cgroup` or `:pid_namespace`
     * `:cgroup` - path of its cgroup, or nil
-    * `:transport` - how the guardian is reached: `:port`
+    * `:transport` - how the guardian is reached: `:nursery` or `:port`
     * `:window` - bytes of `:stdout` and of `:stderr` that the owner may hold unread
     * `:bytes` - how many were read from `:stdout` and `:stderr`, and are in the pipe of
       `:stdin`

@@ -17,7 +17,6 @@ defmodule ProtonStream.Frame do
   alias ProtonStream.Frame.Fields
   alias ProtonStream.Frame.Reader
 
-  @protocol Body.protocol()
   @package Body.package()
 
   @mib 1_048_576
@@ -141,8 +140,8 @@ defmodule ProtonStream.Frame do
     do: [0x09 | Fields.encode(for limit <- limits, do: {:limit, limit})]
 
   def encode({:freeze, frozen?}), do: <<0x0A, flag(frozen?, 1)>>
-  def encode({:open, package, fields}), do: [0x01, head(package) | Fields.encode(fields)]
-  def encode({:hello, package}), do: [0x81 | head(package)]
+  def encode({:open, package, fields}), do: [0x01, Body.head(package) | Fields.encode(fields)]
+  def encode({:hello, package}), do: [0x81 | Body.head(package)]
 
   def encode({:started, started}) do
     %{pid: pid, level: level, stdin_credit: credit, cgroup: cgroup} = started
@@ -194,16 +193,20 @@ defmodule ProtonStream.Frame do
   """
   @spec check(:controller | :guardian, byte(), integer()) :: :ok | {:error, String.t()}
   def check(from, type, length) do
-    case @bounds do
-      %{^type => {least, greatest}} when type >= 0x80 == (from == :guardian) ->
-        cond do
-          length < least -> {:error, bound(type, length, least)}
-          length > greatest -> {:error, bound(type, length, greatest)}
-          true -> :ok
-        end
+    if type >= 0x80 == (from == :guardian),
+      do: within(@bounds, type, length),
+      else: {:error, stray(type)}
+  end
 
-      _ ->
-        {:error, "frame type #{hex(type)} is not one that may come here"}
+  @doc "The same, by a table of the least and the greatest length of a body."
+  @spec within(%{byte() => {integer(), integer()}}, byte(), integer()) ::
+          :ok | {:error, String.t()}
+  def within(bounds, type, length) do
+    case bounds do
+      %{^type => {least, _}} when length < least -> {:error, bound(type, length, least)}
+      %{^type => {_, greatest}} when length > greatest -> {:error, bound(type, length, greatest)}
+      %{^type => _} -> :ok
+      _ -> {:error, stray(type)}
     end
   end
 
@@ -222,8 +225,6 @@ defmodule ProtonStream.Frame do
 
   def decode(<<>>, _from), do: {:error, "a frame has neither type nor body"}
 
-  defp head(package), do: <<@protocol::16, byte_size(package), package::binary>>
-
   defp code(table, name) do
     {code, ^name} = List.keyfind(table, name, 1)
     code
@@ -231,6 +232,8 @@ defmodule ProtonStream.Frame do
 
   defp flag(true, bit), do: bit
   defp flag(false, _bit), do: 0
+
+  defp stray(type), do: "frame type #{hex(type)} is not one that may come here"
 
   defp bound(type, length, allowed),
     do:

@@ -4,14 +4,22 @@
 defmodule ProtonStream.Guardian do
   @moduledoc false
 
-  # One guardian, reached over a port. The session knows only what is here: frames go in,
-  # `event/2` tells which of its messages are frames or the end. Another transport is
-  # another module with these functions.
+  # One guardian, and the way to it: a socket, whose other end the nursery has given to a
+  # guardian that it forked, or a port program of its own. The session knows only what is
+  # here: frames go in, `event/2` tells which of its messages are frames or the end.
+
+  alias ProtonStream.Guardian.Socket
+  alias ProtonStream.Nursery
 
   @enforce_keys [:port]
-  defstruct [:port]
+  defstruct [:port, :nursery, :run]
 
-  @type t :: %__MODULE__{port: port()}
+  @typedoc "`port` is a socket where there is a `nursery`, in which the run has a number."
+  @type t :: %__MODULE__{
+          port: port(),
+          nursery: Nursery.address() | nil,
+          run: non_neg_integer() | nil
+        }
   @type why ::
           {:signal, pos_integer()} | {:exit_status, non_neg_integer()} | :epipe | atom()
   @type event :: {:frame, binary()} | {:closed, why()}
@@ -22,14 +30,36 @@ defmodule ProtonStream.Guardian do
   # stdin's credit, and the guardian reads in every state, so there is nothing to limit.
   @never_busy [busy_limits_port: :disabled, busy_limits_msgq: :disabled]
 
-  @doc "Starts a guardian."
-  @spec open(keyword()) :: {:ok, t()} | {:error, term()}
-  def open(options \\ []) do
+  @doc "How a guardian is reached."
+  @spec transport(t()) :: :nursery | :port
+  def transport(%__MODULE__{nursery: nil}), do: :port
+  def transport(%__MODULE__{}), do: :nursery
+
+  @doc "Has the nursery fork a guardian, and sends it a first frame."
+  @spec fork(iodata(), integer() | :infinity) :: {:ok, t()} | {:error, term()}
+  def fork(first, deadline) do
+    with {:ok, path} <- executable(),
+         %{} = nursery <- Nursery.address(path),
+         run = System.unique_integer([:positive]),
+         {:ok, socket} <- Socket.connect(nursery, run, first, deadline) do
+      {:ok, %__MODULE__{port: socket, nursery: nursery, run: run}}
+    else
+      nil -> {:error, :no_nursery}
+      error -> error
+    end
+  end
+
+  @doc "Starts a guardian as a port program, and sends it a first frame."
+  @spec open(iodata(), keyword()) :: {:ok, t()} | {:error, term()}
+  def open(first, options \\ []) do
     with {:ok, path} <- executable() do
       try do
         parallelism = [parallelism: Keyword.get(options, :parallelism, false)]
         options = [:binary, :exit_status, :hide, packet: 4, args: ["session"]] ++ parallelism
-        {:ok, %__MODULE__{port: Port.open({:spawn_executable, path}, options ++ @never_busy)}}
+        port = Port.open({:spawn_executable, path}, options ++ @never_busy)
+        guardian = %__MODULE__{port: port}
+        __MODULE__.send(guardian, first)
+        {:ok, guardian}
       rescue
         error in ErlangError -> {:error, error.original}
         ArgumentError -> {:error, :einval}
@@ -40,6 +70,12 @@ defmodule ProtonStream.Guardian do
 
   @doc "Sends type and body of a frame. Never waits; a guardian that is gone is an event."
   @spec send(t(), iodata()) :: :ok
+  def send(%__MODULE__{port: port, nursery: nursery}, frame) when nursery != nil do
+    # Its errors come as messages, too.
+    _ = :gen_tcp.send(port, frame)
+    :ok
+  end
+
   def send(%__MODULE__{port: port}, frame) do
     :erlang.port_command(port, frame, [:nosuspend])
     :ok
@@ -49,7 +85,10 @@ defmodule ProtonStream.Guardian do
 
   @doc "What a message means, or nil when it is not from this guardian."
   @spec event(t(), term()) :: event() | nil
+  def event(%__MODULE__{port: port}, {:tcp, port, frame}), do: {:frame, frame}
   def event(%__MODULE__{port: port}, {port, {:data, frame}}), do: {:frame, frame}
+  def event(%__MODULE__{port: port}, {:tcp_closed, port}), do: {:closed, :closed}
+  def event(%__MODULE__{port: port}, {:tcp_error, port, reason}), do: {:closed, reason}
   def event(%__MODULE__{port: port}, {port, {:exit_status, n}}), do: {:closed, why(n)}
   def event(%__MODULE__{port: port}, {:EXIT, port, reason}), do: {:closed, reason}
   def event(_guardian, _message), do: nil
@@ -68,7 +107,10 @@ defmodule ProtonStream.Guardian do
       end
 
     receive do
+      {:tcp, ^port, frame} -> {:frame, frame}
       {^port, {:data, frame}} -> {:frame, frame}
+      {:tcp_closed, ^port} -> {:closed, :closed}
+      {:tcp_error, ^port, reason} -> {:closed, reason}
       {^port, {:exit_status, status}} -> {:closed, why(status)}
       {:EXIT, ^port, reason} -> {:closed, reason}
       {:DOWN, ^monitor, _, _, reason} -> {:ended, reason}
@@ -105,10 +147,22 @@ defmodule ProtonStream.Guardian do
   @spec answer(t(), timeout()) :: binary() | nil
   def answer(%__MODULE__{port: port}, timeout) do
     receive do
+      {:tcp, ^port, <<type, _::binary>> = frame} when type in [0x8B, 0x8C] ->
+        frame
+
       {^port, {:data, <<type, _::binary>> = frame}} when type in [0x8B, 0x8C] ->
         frame
 
       # The guardian's last words: they are still to be heard by somebody else.
+      {:tcp, ^port, <<type, _::binary>>} = last when type in [0x89, 0x8A] ->
+        again(port, [last])
+
+      {:tcp_closed, ^port} = last ->
+        again(port, [last])
+
+      {:tcp_error, ^port, _} = last ->
+        again(port, [last])
+
       {^port, {:data, <<type, _::binary>>}} = last when type in [0x89, 0x8A] ->
         again(port, [last])
 
@@ -125,6 +179,7 @@ defmodule ProtonStream.Guardian do
   # Back into the mailbox, with what follows it.
   defp again(port, messages) do
     receive do
+      {:tcp_closed, ^port} = next -> again(port, [next | messages])
       {^port, {:exit_status, _}} = next -> again(port, [next | messages])
       {:EXIT, ^port, _} = next -> again(port, [next | messages])
     after
@@ -138,12 +193,19 @@ defmodule ProtonStream.Guardian do
   def deadline(:infinity), do: :infinity
   def deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
 
+  @spec sooner(integer() | :infinity, integer() | :infinity) :: integer() | :infinity
+  # A number is less than an atom.
+  def sooner(one, other), do: min(one, other)
+
   @spec left(integer() | :infinity) :: timeout()
   def left(:infinity), do: :infinity
   def left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
   defp flush(port) do
     receive do
+      {:tcp, ^port, _} -> flush(port)
+      {:tcp_closed, ^port} -> flush(port)
+      {:tcp_error, ^port, _} -> flush(port)
       {^port, _} -> flush(port)
       {:EXIT, ^port, _} -> flush(port)
     after

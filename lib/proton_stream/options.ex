@@ -31,7 +31,7 @@ defmodule ProtonStream.Options do
   `:cgroup_controllers`, `:cgroup_base`, `:cgroup_path`,
   `:cgroup_sets`, `:delay_to_sigkill`, `:stdio_window`, `:active`, `:overflow`,
   `:stdin_limit`, `:line`, `:packet`, `:stderr_to_stdout`,
-  `:capture_stderr_only`, `:parallelism`, `:start_timeout`, `:exit_status` and
+  `:capture_stderr_only`, `:parallelism`, `:transport`, `:start_timeout`, `:exit_status` and
   `:exit_report`.
   """
   @type t() :: map()
@@ -124,6 +124,10 @@ defmodule ProtonStream.Options do
     {:parallelism, :both, :boolean,
      "schedules the port for throughput rather than latency, as in `Port.open/2` " <>
        "(default `false`)"},
+    {:transport, :both, {:one_of, [:nursery, :port]},
+     "how the guardian is started and reached: `:nursery` has it forked by the VM's nursery and " <>
+       "talks over a local socket (the default), `:port` starts it as a port program. Where there " <>
+       "is no nursery, and with `parallelism: true`, it is a port program, too; `info/1` tells"},
     {:start_timeout, :both, :timeout,
      "milliseconds that the start may take, or `:infinity` (default 5,000); then " <>
        "`{:error, :timeout}`"},

@@ -1,76 +1,116 @@
 # SPDX-FileCopyrightText: 2026 The proton_stream authors
 # SPDX-License-Identifier: Apache-2.0
 
-defmodule ProtonStream.Sweep do
+defmodule ProtonStream.Orphans do
   @moduledoc false
 
-  # After the death of a guardian its program's cgroup is still there, and perhaps somebody
-  # in it. Another guardian is started for no more than to kill and remove it.
+  # After the death of a guardian: who lives on is ended before anybody is told.
+  #
+  # What a nursery has forked the nursery adopts; it tells when it is done, and how the
+  # guardian died. Without one the program has died with its guardian, but if it had a cgroup
+  # somebody may still be in it: another guardian is started for no more than to kill and
+  # remove that.
 
   alias ProtonStream.Guardian
+  alias ProtonStream.Nursery
 
-  # A guardian kills for two seconds before it names survivors; it has to start, too.
+  # Killing is given up after two seconds, and a guardian has to start, too.
   @patience 10_000
 
-  @enforce_keys [:port, :timer]
-  defstruct [:port, :timer, said: ""]
+  @enforce_keys [:timer, :cgroup]
+  defstruct [:timer, :cgroup, :ref, :port, :why, said: ""]
 
-  @type t :: %__MODULE__{port: port(), timer: reference(), said: binary()}
+  @type t :: %__MODULE__{}
+  @type outcome :: {:done, Guardian.why() | nil, [non_neg_integer()]}
 
-  @doc "Begins; `nil` where nothing is to be swept, or nobody can."
-  @spec start(path :: binary() | nil) :: t() | nil
-  def start(nil), do: nil
+  @doc "Begins; `nil` where there is nothing to be done, or nobody who could."
+  @spec start(Guardian.t(), cgroup :: binary() | nil) :: t() | nil
+  def start(%Guardian{nursery: nil}, nil), do: nil
 
-  def start(path) do
-    with {:ok, guardian} <- Guardian.executable() do
+  def start(guardian, cgroup) do
+    orphans = %__MODULE__{
+      timer: :erlang.start_timer(@patience, self(), :orphans),
+      cgroup: cgroup
+    }
+
+    if guardian.nursery,
+      do: %{orphans | ref: Nursery.fate(guardian.nursery, guardian.run)},
+      else: sweep(orphans)
+  end
+
+  # Where that can't be done either, the next start does it.
+  defp sweep(%__MODULE__{cgroup: path} = orphans) do
+    with true <- path != nil,
+         {:ok, guardian} <- Guardian.executable() do
       options = [:binary, :exit_status, :hide, args: ["sweep", path]]
-      port = Port.open({:spawn_executable, guardian}, options)
-      %__MODULE__{port: port, timer: :erlang.start_timer(@patience, self(), :sweep)}
+      %{orphans | ref: nil, port: Port.open({:spawn_executable, guardian}, options)}
     else
-      {:error, _} -> nil
+      _ -> stop(orphans)
     end
   rescue
-    _ in [ErlangError, ArgumentError, SystemLimitError] -> nil
+    _ in [ErlangError, ArgumentError, SystemLimitError] -> stop(orphans)
   end
 
-  @doc "What a message means for it: go on, the pids that are left at the end, or nothing."
-  @spec event(t(), term()) :: {:going, t()} | {:done, [non_neg_integer()]} | nil
-  def event(%__MODULE__{port: port} = sweep, {port, {:data, said}}),
-    do: {:going, %{sweep | said: sweep.said <> said}}
+  @doc """
+  What a message means for it: go on, or the end, with how the guardian died, if that is known
+  now, and the pids of those who live on; `nil` when it means nothing.
+  """
+  @spec event(t(), term()) :: {:going, t()} | outcome() | nil
+  def event(%__MODULE__{ref: ref} = orphans, {ref, {:died, why, pids}}) when is_reference(ref),
+    do: done(orphans, why, pids)
 
-  def event(%__MODULE__{port: port} = sweep, {port, {:exit_status, _}}), do: done(sweep)
-  def event(%__MODULE__{port: port} = sweep, {:EXIT, port, _}), do: done(sweep)
-  def event(%__MODULE__{timer: timer} = sweep, {:timeout, timer, :sweep}), do: done(sweep)
-  def event(_sweep, _message), do: nil
-
-  @doc "Waits for the end."
-  @spec await(t() | nil) :: [non_neg_integer()]
-  def await(nil), do: []
-
-  def await(%__MODULE__{port: port, timer: timer} = sweep) do
-    receive do
-      {^port, _} = message -> await(sweep, message)
-      {:EXIT, ^port, _} = message -> await(sweep, message)
-      {:timeout, ^timer, :sweep} = message -> await(sweep, message)
+  def event(%__MODULE__{ref: ref} = orphans, {ref, :unknown}) when is_reference(ref) do
+    case sweep(orphans) do
+      nil -> {:done, nil, []}
+      orphans -> {:going, orphans}
     end
   end
 
-  defp await(sweep, message) do
-    case event(sweep, message) do
-      {:going, sweep} -> await(sweep)
-      {:done, left} -> left
+  def event(%__MODULE__{port: port} = orphans, {port, {:data, said}}) when is_port(port),
+    do: {:going, %{orphans | said: orphans.said <> said}}
+
+  def event(%__MODULE__{port: port} = orphans, {port, {:exit_status, _}}) when is_port(port),
+    do: swept(orphans)
+
+  def event(%__MODULE__{port: port} = orphans, {:EXIT, port, _}) when is_port(port),
+    do: swept(orphans)
+
+  def event(%__MODULE__{timer: timer} = orphans, {:timeout, timer, :orphans}), do: swept(orphans)
+  def event(_orphans, _message), do: nil
+
+  defp swept(orphans) do
+    pids = for pid <- String.split(orphans.said), do: String.to_integer(pid)
+    done(orphans, nil, pids)
+  end
+
+  defp done(orphans, why, pids) do
+    stop(orphans)
+    {:done, why, pids}
+  end
+
+  @doc "Waits for the end."
+  @spec await(t()) :: outcome()
+  def await(%__MODULE__{ref: ref, port: port, timer: timer} = orphans) do
+    receive do
+      {^ref, _} = message -> await(orphans, message)
+      {^port, _} = message -> await(orphans, message)
+      {:EXIT, ^port, _} = message -> await(orphans, message)
+      {:timeout, ^timer, :orphans} = message -> await(orphans, message)
+    end
+  end
+
+  defp await(orphans, message) do
+    case event(orphans, message) do
+      {:going, orphans} -> await(orphans)
+      {:done, _, _} = done -> done
     end
   end
 
   @doc "Lets go of it, whether it is done or not."
-  @spec stop(t()) :: :ok
-  def stop(%__MODULE__{} = sweep) do
-    :erlang.cancel_timer(sweep.timer, async: true, info: false)
-    Guardian.let_go(sweep.port)
-  end
-
-  defp done(%__MODULE__{} = sweep) do
-    stop(sweep)
-    {:done, for(pid <- String.split(sweep.said), do: String.to_integer(pid))}
+  @spec stop(t()) :: nil
+  def stop(%__MODULE__{} = orphans) do
+    :erlang.cancel_timer(orphans.timer, async: true, info: false)
+    if orphans.port, do: Guardian.let_go(orphans.port)
+    nil
   end
 end

@@ -13,9 +13,9 @@ defmodule ProtonStream.Run do
   alias ProtonStream.Frame
   alias ProtonStream.Group
   alias ProtonStream.Guardian
+  alias ProtonStream.Orphans
   alias ProtonStream.Signal
   alias ProtonStream.Stdin
-  alias ProtonStream.Sweep
 
   @key :"$proton_stream_run"
   @version 1
@@ -40,7 +40,7 @@ defmodule ProtonStream.Run do
     :herald,
     :report,
     :reason,
-    :sweep,
+    :orphans,
     questions: Group.new(),
     version: @version,
     phase: :running,
@@ -216,8 +216,8 @@ defmodule ProtonStream.Run do
   def ended(%__MODULE__{} = run, reason) do
     Guardian.close(run.guardian)
     if run.deadline, do: :erlang.cancel_timer(run.deadline, async: true, info: false)
-    if run.sweep, do: Sweep.stop(run.sweep)
-    run = %{run | phase: :ended, os_pid: nil, deadline: nil, sweep: nil, reason: reason}
+    if run.orphans, do: Orphans.stop(run.orphans)
+    run = %{run | phase: :ended, os_pid: nil, deadline: nil, orphans: nil, reason: reason}
     run |> unanswered() |> release(:closed)
   end
 
@@ -230,8 +230,10 @@ defmodule ProtonStream.Run do
 
   def shut(%__MODULE__{} = run, _reason), do: run
 
-  defp last(%__MODULE__{sweep: sweep} = run, _deadline) when sweep != nil,
-    do: swept(run, Sweep.await(sweep))
+  defp last(%__MODULE__{orphans: orphans} = run, _deadline) when orphans != nil do
+    {:done, why, pids} = Orphans.await(orphans)
+    alone(run, why, pids)
+  end
 
   defp last(run, deadline) do
     case Guardian.await(run.guardian, deadline) do
@@ -245,7 +247,7 @@ defmodule ProtonStream.Run do
 
       {:closed, why} ->
         case orphaned(run, run.reason || {:guardian, why}) do
-          {:sweeping, run} -> swept(run, Sweep.await(run.sweep))
+          {:waiting, run} -> last(run, deadline)
           {:ended, run} -> run
         end
 
@@ -288,23 +290,25 @@ defmodule ProtonStream.Run do
   end
 
   @doc """
-  The guardian died without a last word. What may be left in its program's cgroup is killed
-  first, and then the end is told: `swept/2`.
+  The guardian died without a last word. What it may have left is ended first, and then the end
+  is told: `alone/3`.
   """
-  @spec orphaned(t(), term()) :: {:sweeping | :ended, t()}
+  @spec orphaned(t(), term()) :: {:waiting | :ended, t()}
   def orphaned(%__MODULE__{} = run, reason) do
     Guardian.close(run.guardian)
 
-    case Sweep.start(run.cgroup) do
+    case Orphans.start(run.guardian, run.cgroup) do
       nil -> {:ended, ended(run, reason)}
-      sweep -> {:sweeping, %{unanswered(run) | sweep: sweep, reason: reason}}
+      orphans -> {:waiting, %{unanswered(run) | orphans: orphans, reason: reason}}
     end
   end
 
-  @doc "What remains when its group was swept."
-  @spec swept(t(), [non_neg_integer()]) :: t()
-  def swept(%__MODULE__{} = run, []), do: ended(run, run.reason)
-  def swept(%__MODULE__{} = run, pids), do: ended(run, {:survivors, run.reason, pids})
+  @doc "Nobody is left, or these are; and perhaps it is known now how the guardian died."
+  @spec alone(t(), Guardian.why() | nil, [non_neg_integer()]) :: t()
+  def alone(%__MODULE__{} = run, why, pids) do
+    reason = if why && match?({:guardian, _}, run.reason), do: {:guardian, why}, else: run.reason
+    ended(run, if(pids == [], do: reason, else: {:survivors, reason, pids}))
+  end
 
   @doc "Why a program ended, from the guardian's report."
   @spec reason(t(), Frame.exit_report()) :: term()
@@ -332,7 +336,7 @@ defmodule ProtonStream.Run do
       os_pid: run.os_pid,
       level: run.level,
       cgroup: run.cgroup,
-      transport: :port,
+      transport: Guardian.transport(run.guardian),
       window: run.window,
       bytes: bytes(run),
       queued: run.stdin.queued,

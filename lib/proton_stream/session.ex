@@ -17,10 +17,10 @@ defmodule ProtonStream.Session do
   alias ProtonStream.Group
   alias ProtonStream.Guardian
   alias ProtonStream.Messages
+  alias ProtonStream.Orphans
   alias ProtonStream.Run
   alias ProtonStream.Start
   alias ProtonStream.Stdin
-  alias ProtonStream.Sweep
   alias ProtonStream.Transport
 
   # What a call of the library's own looks like, so that it isn't taken for a user's.
@@ -175,7 +175,7 @@ defmodule ProtonStream.Session do
   defp orphaned(%Run{report: nil, phase: phase} = run, reason, ps)
        when phase in [:running, :closing] do
     case Run.orphaned(run, reason) do
-      {:sweeping, run} -> Run.stored(run, ps)
+      {:waiting, run} -> Run.stored(run, ps)
       {:ended, run} -> told(run, ps)
     end
   end
@@ -238,10 +238,10 @@ defmodule ProtonStream.Session do
        when is_reference(deadline),
        do: ended(run, Run.stuck(run), ps)
 
-  defp message(message, %Run{sweep: sweep} = run, ps) when sweep != nil do
-    case Sweep.event(sweep, message) do
-      {:going, sweep} -> Run.stored(%{run | sweep: sweep}, ps)
-      {:done, left} -> run |> Run.swept(left) |> told(ps)
+  defp message(message, %Run{orphans: orphans} = run, ps) when orphans != nil do
+    case Orphans.event(orphans, message) do
+      {:going, orphans} -> Run.stored(%{run | orphans: orphans}, ps)
+      {:done, why, pids} -> run |> Run.alone(why, pids) |> told(ps)
       nil -> run.mode.message(message, run, ps)
     end
   end

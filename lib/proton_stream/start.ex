@@ -11,11 +11,15 @@ defmodule ProtonStream.Start do
   alias ProtonStream.Errno
   alias ProtonStream.Frame
   alias ProtonStream.Guardian
+  alias ProtonStream.Nursery
   alias ProtonStream.Options
 
   @timeout 5_000
   @kill_delay 500
   @greatest_open 16 * 1_048_576
+
+  # Milliseconds that a forked guardian may take to say that it is there.
+  @hello 2_000
 
   @spec kill_delay(Options.t()) :: non_neg_integer()
   def kill_delay(options), do: Map.get(options, :delay_to_sigkill, @kill_delay)
@@ -33,17 +37,46 @@ defmodule ProtonStream.Start do
     open = Frame.encode({:open, Frame.package(), fields(options, credit)})
 
     # Larger than Linux would take as well.
-    if IO.iodata_length(open) > @greatest_open do
-      {:error, :e2big}
-    else
-      case Guardian.open(parallelism: Map.get(options, :parallelism, false)) do
-        {:ok, guardian} ->
-          Guardian.send(guardian, open)
-          handshake(guardian, deadline, watch)
+    if IO.iodata_length(open) > @greatest_open,
+      do: {:error, :e2big},
+      else: fork(open, options, deadline, watch)
+  end
 
-        {:error, reason} ->
-          {:error, {:guardian, reason}}
-      end
+  # By the nursery, if there is one and it answers; else through a port.
+  defp fork(open, options, deadline, watch) do
+    with true <- forked?(options),
+         {:ok, guardian} <- Guardian.fork(open, deadline),
+         {:ok, _} = hello <- hello(guardian, deadline, watch) do
+      handshake(hello, guardian, deadline, watch)
+    else
+      {:ended, reason} -> {:cancelled, reason}
+      _ -> open(open, options, deadline, watch)
+    end
+  end
+
+  # What a port has and a socket has not.
+  defp forked?(options),
+    do: Map.get(options, :transport, :nursery) == :nursery and !options[:parallelism]
+
+  # A nursery that is stopped takes connections and does nothing.
+  defp hello(guardian, deadline, watch) do
+    soon = Guardian.sooner(deadline, Guardian.deadline(@hello))
+
+    case next(guardian, soon, watch) do
+      {:ok, {:hello, _}} = hello ->
+        hello
+
+      other ->
+        Guardian.close(guardian)
+        if other == :timeout, do: Nursery.suspect(guardian.nursery)
+        other
+    end
+  end
+
+  defp open(open, options, deadline, watch) do
+    case Guardian.open(open, parallelism: Map.get(options, :parallelism, false)) do
+      {:ok, guardian} -> guardian |> next(deadline, watch) |> handshake(guardian, deadline, watch)
+      {:error, reason} -> {:error, {:guardian, reason}}
     end
   end
 
@@ -94,8 +127,8 @@ defmodule ProtonStream.Start do
 
   defp flag(options, key, value, field), do: if(options[key] == value, do: [field], else: [])
 
-  defp handshake(guardian, deadline, watch) do
-    with {:ok, {:hello, _package}} <- next(guardian, deadline, watch),
+  defp handshake(hello, guardian, deadline, watch) do
+    with {:ok, {:hello, _package}} <- hello,
          {:ok, {:started, started}} <- next(guardian, deadline, watch) do
       {:ok, guardian, started}
     else

@@ -21,6 +21,7 @@ defmodule ProtonStream.OtherVM do
     helpers = for name <- ~w(eventually programs), arg <- ["-r", name], do: helper(arg)
 
     script = """
+    {:ok, _} = Application.ensure_all_started(:proton_stream)
     import ProtonStream.Eventually
     import ProtonStream.Programs
     # Not with IO.puts/1, where that can be had: what is said has to be out before the VM is

@@ -50,8 +50,37 @@ defmodule ProtonStream.Programs do
 
   @doc "The guardian's process id."
   def guardian(ps) do
-    {:os_pid, os_pid} = Port.info(:sys.get_state(ps).port, :os_pid)
-    os_pid
+    case Port.info(:sys.get_state(ps).port, :os_pid) do
+      {:os_pid, os_pid} when is_integer(os_pid) -> os_pid
+      # A socket: whoever has started the program, or the first process of its namespace.
+      _ -> guardian_of(ProtonStream.os_pid(ps))
+    end
+  end
+
+  defp guardian_of(os_pid) do
+    parent = parent(os_pid)
+
+    if File.read!("/proc/#{parent}/comm") =~ "proton-guardian" and inner?(os_pid),
+      do: parent(parent),
+      else: parent
+  end
+
+  # In a PID namespace a process has more than one number.
+  defp inner?(os_pid) do
+    [_, numbers] = Regex.run(~r/NSpid:\t(.*)/, File.read!("/proc/#{os_pid}/status"))
+    length(String.split(numbers)) > length(String.split(own_numbers()))
+  end
+
+  defp own_numbers do
+    [_, numbers] = Regex.run(~r/NSpid:\t(.*)/, File.read!("/proc/self/status"))
+    numbers
+  end
+
+  @doc "The process that has started another one, or adopted it."
+  def parent(os_pid) do
+    stat = File.read!("/proc/#{os_pid}/stat")
+    [_, parent | _] = stat |> String.split(") ") |> List.last() |> String.split(" ")
+    String.to_integer(parent)
   end
 
   @doc "Bytes that tell where they belong, so that a lost or doubled one is found."
