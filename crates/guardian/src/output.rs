@@ -136,10 +136,11 @@ impl Output {
     pub(crate) fn turn(&mut self, outbox: &mut Outbox<'_>) {
         for _ in 0..FRAMES_A_TURN {
             let Some(pipe) = self.pipe.as_ref() else { return };
+            // What a begun frame takes from the pipe needs no credit any more.
+            outbox.splice_on(self.stream, pipe.as_fd());
             if !self.ready {
                 return;
             }
-            outbox.splice_on(self.stream, pipe.as_fd());
             let relayed = if self.discarded {
                 if outbox.is_splicing(self.stream) {
                     return;

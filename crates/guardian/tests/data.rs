@@ -7,8 +7,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use proton_stream_protocol::{ExitKind, Field, Stream, ToGuardian};
-use support::{Guardian, Said};
+use support::{eventually, state, switches, Guardian, Said};
 
 /// `size` bytes that tell their place, on the descriptors named.
 fn writer(size: usize, descriptors: &str) -> String {
@@ -74,6 +76,33 @@ fn the_end_of_an_empty_stream_needs_no_credit() {
     let (mut guardian, _) = Guardian::run_with(&["true"], &[credit]);
     assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
     guardian.part();
+}
+
+#[test]
+fn the_last_frame_that_credit_allows_comes_whole_also_to_a_slow_controller() {
+    // As much as the controller's pipe holds, and headers: the frame can't be written at once.
+    let credit = Field::Credit { stdout: 65_536, stderr: 0 };
+    for _ in 0..20 {
+        let program = ["sh", "-c", "dd if=/dev/zero bs=65536 count=1 2>/dev/null; read x"];
+        let (mut guardian, _) = Guardian::run_unheard(&program, &[credit]);
+        let pid = guardian.child().id();
+        let mut before = String::new();
+        // It does not wake up again and again for what it can't do, either.
+        eventually("it waits", || {
+            std::thread::sleep(Duration::from_millis(5));
+            let now = switches(pid);
+            state(pid) == Some('S') && std::mem::replace(&mut before, now.clone()) == now
+        });
+        guardian.listen();
+        let mut length = 0;
+        while length < 65_536 {
+            if let Said::Output(_, bytes) = guardian.hear() {
+                length += bytes.len();
+            }
+        }
+        guardian.say(&ToGuardian::Eof);
+        assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(1));
+    }
 }
 
 #[test]

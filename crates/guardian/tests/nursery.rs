@@ -605,7 +605,7 @@ fn an_idle_nursery_uses_no_time() {
     let _programs: Vec<_> = (1..=5).map(|run| nursery.run(run, &["sleep", "60"], &[])).collect();
     eventually("one waits", || children(nursery.pid()).len() == 6);
     let all: Vec<u32> = children(nursery.pid()).into_iter().chain([nursery.pid()]).collect();
-    let switches = || all.iter().map(|pid| switches_of(*pid)).collect::<Vec<_>>();
+    let switches = || all.iter().map(|pid| support::switches(*pid)).collect::<Vec<_>>();
     eventually("they sleep", || all.iter().all(|pid| state(*pid) == Some('S')));
     let mut before = switches();
     // What has just been started may have something to finish.
@@ -614,9 +614,4 @@ fn an_idle_nursery_uses_no_time() {
         let now = switches();
         std::mem::replace(&mut before, now.clone()) == now
     });
-}
-
-fn switches_of(pid: u32) -> Vec<String> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect()
 }

@@ -387,6 +387,12 @@ pub fn state(pid: u32) -> Option<char> {
     (state != 'Z' && state != 'X').then_some(state)
 }
 
+/// How often a process has gone to sleep and was put there.
+pub fn switches(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    status.lines().filter(|line| line.contains("ctxt_switches")).collect()
+}
+
 pub fn is_alive(pid: u32) -> bool {
     state(pid).is_some()
 }
