@@ -106,7 +106,7 @@ defmodule ProtonStreamTest do
     assert %{
              level: :tree,
              cgroup: nil,
-             transport: :port,
+             transport: :nursery,
              window: %{stdout: 10_240, stderr: 10_240},
              bytes: %{stdin: 2, stdout: 6, stderr: 6},
              queued: 0,

@@ -12,9 +12,25 @@ defmodule ProtonStream.Environment do
   # 0xE9; then the environment that this VM was started with has the answer, because what
   # is set later is always encoded.
 
-  @doc "`KEY=VALUE` for each variable, byte for byte."
-  @spec inherited() :: [binary()]
-  def inherited, do: to_bytes(:os.getenv(), :file.native_name_encoding(), &at_start/0)
+  @doc "`KEY=VALUE` of each variable, byte for byte, with a NUL between two."
+  @spec inherited() :: binary()
+  def inherited do
+    entries = :os.getenv()
+
+    ascii(entries) ||
+      entries |> to_bytes(:file.native_name_encoding(), &at_start/0) |> joined()
+  end
+
+  # Nearly every environment is: then nothing has to be looked at one by one.
+  defp ascii(entries) do
+    bytes = joined(entries)
+    if byte_size(:unicode.characters_to_binary(bytes, :latin1)) == byte_size(bytes), do: bytes
+  rescue
+    # A code point above 255.
+    ArgumentError -> nil
+  end
+
+  defp joined(entries), do: entries |> Enum.intersperse(0) |> :erlang.iolist_to_binary()
 
   @doc false
   @spec to_bytes([charlist()], :utf8 | :latin1, fun()) :: [binary()]

@@ -14,15 +14,15 @@ defmodule ProtonStream.Guardian do
   @enforce_keys [:port]
   defstruct [:port, :nursery, :run]
 
-  @typedoc "`port` is a socket where there is a `nursery`, in which the run has a number."
+  @typedoc "`port` is a socket where there is a nursery, known by its port, and a run's number."
   @type t :: %__MODULE__{
           port: port(),
-          nursery: Nursery.address() | nil,
+          nursery: port() | nil,
           run: non_neg_integer() | nil
         }
   @type why ::
           {:signal, pos_integer()} | {:exit_status, non_neg_integer()} | :epipe | atom()
-  @type event :: {:frame, binary()} | {:closed, why()}
+  @type event :: {:frame, binary()} | {:closed, why()} | :sent
   @type watch :: {:monitor, reference()} | {:parent, pid() | nil} | nil
 
   # Without these a port that has 8 KB queued suspends the process that writes to it, or
@@ -42,7 +42,7 @@ defmodule ProtonStream.Guardian do
          %{} = nursery <- Nursery.address(path),
          run = System.unique_integer([:positive]),
          {:ok, socket} <- Socket.connect(nursery, run, first, deadline) do
-      {:ok, %__MODULE__{port: socket, nursery: nursery, run: run}}
+      {:ok, %__MODULE__{port: socket, nursery: nursery.port, run: run}}
     else
       nil -> {:error, :no_nursery}
       error -> error
@@ -70,11 +70,8 @@ defmodule ProtonStream.Guardian do
 
   @doc "Sends type and body of a frame. Never waits; a guardian that is gone is an event."
   @spec send(t(), iodata()) :: :ok
-  def send(%__MODULE__{port: port, nursery: nursery}, frame) when nursery != nil do
-    # Its errors come as messages, too.
-    _ = :gen_tcp.send(port, frame)
-    :ok
-  end
+  def send(%__MODULE__{port: port, nursery: nursery}, frame) when nursery != nil,
+    do: Socket.send(port, frame)
 
   def send(%__MODULE__{port: port}, frame) do
     :erlang.port_command(port, frame, [:nosuspend])
@@ -87,6 +84,7 @@ defmodule ProtonStream.Guardian do
   @spec event(t(), term()) :: event() | nil
   def event(%__MODULE__{port: port}, {:tcp, port, frame}), do: {:frame, frame}
   def event(%__MODULE__{port: port}, {port, {:data, frame}}), do: {:frame, frame}
+  def event(%__MODULE__{port: port}, {:inet_reply, port, _}), do: :sent
   def event(%__MODULE__{port: port}, {:tcp_closed, port}), do: {:closed, :closed}
   def event(%__MODULE__{port: port}, {:tcp_error, port, reason}), do: {:closed, reason}
   def event(%__MODULE__{port: port}, {port, {:exit_status, n}}), do: {:closed, why(n)}
@@ -204,6 +202,7 @@ defmodule ProtonStream.Guardian do
   defp flush(port) do
     receive do
       {:tcp, ^port, _} -> flush(port)
+      {:inet_reply, ^port, _} -> flush(port)
       {:tcp_closed, ^port} -> flush(port)
       {:tcp_error, ^port, _} -> flush(port)
       {^port, _} -> flush(port)

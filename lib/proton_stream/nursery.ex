@@ -31,7 +31,7 @@ defmodule ProtonStream.Nursery do
 
   @typedoc "Where a nursery listens. Its port stands for it: another nursery has another one."
   @type address :: %{path: binary(), secret: binary(), port: port(), executable: binary()}
-  @type fate :: {:died, ProtonStream.Guardian.why(), [pos_integer()]} | :unknown
+  @type fate :: {:died, ProtonStream.Guardian.why() | nil, [pos_integer()]} | :unknown
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
@@ -57,29 +57,35 @@ defmodule ProtonStream.Nursery do
     :exit, _ -> nil
   end
 
-  @doc "It did not answer: for a while nobody asks it."
-  @spec suspect(address()) :: :ok
-  def suspect(address), do: GenServer.cast(__MODULE__, {:suspect, address.port})
+  @doc """
+  It did not answer, and is let go of: it ends when it can. The next open starts another one, and
+  a run that this one has begun all the same is ended.
+  """
+  @spec suspect(port(), non_neg_integer()) :: :ok
+  def suspect(nursery, run) do
+    kill(nursery, run)
+    GenServer.cast(__MODULE__, {:suspect, nursery})
+  end
 
   @doc """
   Has the calling session told what became of its guardian, which has gone without a word:
   `{ref, fate}`, when what it has left is dead.
   """
-  @spec fate(address(), non_neg_integer()) :: reference()
-  def fate(address, run) do
+  @spec fate(port(), non_neg_integer()) :: reference()
+  def fate(nursery, run) do
     ref = make_ref()
 
     case GenServer.whereis(__MODULE__) do
       nil -> send(self(), {ref, :unknown})
-      pid -> send(pid, {:fate, address.port, run, self(), ref})
+      pid -> send(pid, {:fate, nursery, run, self(), ref})
     end
 
     ref
   end
 
   @doc "Has a run's guardian killed, with all that it holds."
-  @spec kill(address(), non_neg_integer()) :: :ok
-  def kill(address, run), do: GenServer.cast(__MODULE__, {:kill, address.port, run})
+  @spec kill(port(), non_neg_integer()) :: :ok
+  def kill(nursery, run), do: GenServer.cast(__MODULE__, {:kill, nursery, run})
 
   @impl true
   def init(_) do
@@ -126,12 +132,7 @@ defmodule ProtonStream.Nursery do
   end
 
   @impl true
-  def handle_cast({:suspect, port}, %{port: port} = state) do
-    :ets.insert(__MODULE__, {:address, {:none, now() + @pause}})
-    # Asked again afterwards: whether it answers then is seen by the one who does.
-    :erlang.start_timer(@pause, self(), :trust)
-    {:noreply, state}
-  end
+  def handle_cast({:suspect, port}, %{port: port} = state), do: {:noreply, gone(state)}
 
   def handle_cast({:kill, port, run}, %{port: port} = state) do
     tell(port, {:kill, run})
@@ -145,6 +146,7 @@ defmodule ProtonStream.Nursery do
     case Frame.decode(frame) do
       {:ok, {:ready, _package, path}} when state.address.path == nil ->
         :erlang.cancel_timer(state.timer)
+        Guardian.Socket.prepare()
         address = %{state.address | path: path}
         :ets.insert(__MODULE__, {:address, address})
         for from <- state.waiting, do: GenServer.reply(from, address)
@@ -165,12 +167,6 @@ defmodule ProtonStream.Nursery do
   def handle_info({:timeout, timer, :start}, %{timer: timer} = state),
     do: {:noreply, gone(state)}
 
-  def handle_info({:timeout, _, :trust}, %{address: %{path: path} = address} = state)
-      when path != nil do
-    :ets.insert(__MODULE__, {:address, address})
-    {:noreply, state}
-  end
-
   def handle_info({:timeout, timer, {:forget, run}}, state) do
     case state.died do
       %{^run => {_, ^timer}} -> {:noreply, %{state | died: Map.delete(state.died, run)}}
@@ -180,7 +176,9 @@ defmodule ProtonStream.Nursery do
 
   def handle_info({:fate, port, run, session, ref}, %{port: port} = state) do
     case Map.pop(state.died, run) do
+      # It answers in any case, when the guardian is dead and what it has left.
       {nil, _} ->
+        tell(port, {:kill, run})
         {:noreply, %{state | asked: Map.put(state.asked, run, {session, ref})}}
 
       {{fate, timer}, died} ->
@@ -200,6 +198,10 @@ defmodule ProtonStream.Nursery do
 
   defp died(run, fate, state) do
     case Map.pop(state.asked, run) do
+      # Nobody waits for the answer to a KILL that was too late.
+      {nil, _} when elem(fate, 1) == nil ->
+        state
+
       {nil, _} ->
         timer = :erlang.start_timer(@memory, self(), {:forget, run})
         %{state | died: Map.put(state.died, run, {fate, timer})}
@@ -212,6 +214,7 @@ defmodule ProtonStream.Nursery do
 
   defp why({:exited, status}), do: {:exit_status, status}
   defp why({:signalled, number}), do: {:signal, Signal.number!(number)}
+  defp why(:unknown), do: nil
 
   # Running programs go on under their guardians. The next open starts another one, unless
   # this one has never been ready.

@@ -20,8 +20,10 @@ defmodule ProtonStream.Run do
   @key :"$proton_stream_run"
   @version 1
 
-  # A guardian that was told to close has the kill delay and about two seconds to name
-  # what it could not kill. This much later it is taken to be stuck.
+  # A guardian that was told to close names what it could not kill less than two seconds after
+  # the kill delay. One that has not is stuck. A nursery kills it, and what it holds; without
+  # one there is nothing to be done but to wait a little longer.
+  @patience 2_000
   @slack 5_000
 
   @enforce_keys [:guardian, :level, :stdin, :half, :kill_delay, :window, :mode, :delivery]
@@ -201,7 +203,7 @@ defmodule ProtonStream.Run do
   @spec close(t(), term()) :: t()
   def close(%__MODULE__{phase: :running} = run, reason) do
     Guardian.send(run.guardian, Frame.encode(:close))
-    deadline = :erlang.start_timer(run.kill_delay + @slack, self(), :close)
+    deadline = :erlang.start_timer(patience(run), self(), :close)
 
     release(
       %{run | phase: :closing, closed?: true, requested: reason, deadline: deadline},
@@ -211,10 +213,16 @@ defmodule ProtonStream.Run do
 
   def close(%__MODULE__{} = run, _reason), do: run
 
+  defp patience(%__MODULE__{guardian: guardian, kill_delay: delay}) do
+    case Guardian.transport(guardian) do
+      :nursery -> delay + @patience
+      :port -> delay + @slack
+    end
+  end
+
   @doc "The program is dead, or nobody knows. Answers those who wait for its stdin."
   @spec ended(t(), term()) :: t()
   def ended(%__MODULE__{} = run, reason) do
-    Guardian.close(run.guardian)
     if run.deadline, do: :erlang.cancel_timer(run.deadline, async: true, info: false)
     if run.orphans, do: Orphans.stop(run.orphans)
     run = %{run | phase: :ended, os_pid: nil, deadline: nil, orphans: nil, reason: reason}
@@ -225,7 +233,9 @@ defmodule ProtonStream.Run do
   @spec shut(t(), term()) :: t()
   def shut(%__MODULE__{phase: phase} = run, reason) when phase in [:running, :closing] do
     run = close(run, reason)
-    last(run, Guardian.deadline(run.kill_delay + @slack))
+    run = last(run, Guardian.deadline(patience(run)))
+    Guardian.close(run.guardian)
+    run
   end
 
   def shut(%__MODULE__{} = run, _reason), do: run
@@ -246,15 +256,15 @@ defmodule ProtonStream.Run do
         end
 
       {:closed, why} ->
-        case orphaned(run, run.reason || {:guardian, why}) do
-          {:waiting, run} -> last(run, deadline)
-          {:ended, run} -> run
-        end
+        last(orphaned(run, run.reason || {:guardian, why}))
 
       :timeout ->
-        ended(run, stuck(run))
+        last(given_up(run))
     end
   end
+
+  defp last({:waiting, run}), do: last(run, :infinity)
+  defp last({:ended, run}), do: run
 
   # Of all that may still come an answer is the only thing that somebody waits for.
   defp late(run, frame) do
@@ -265,10 +275,17 @@ defmodule ProtonStream.Run do
     end
   end
 
-  @doc "Why a run ends whose guardian does nothing any more: its program may live."
-  @spec stuck(t()) :: term()
-  def stuck(%__MODULE__{os_pid: nil}), do: {:guardian, :timeout}
-  def stuck(%__MODULE__{os_pid: os_pid}), do: {:survivors, {:guardian, :timeout}, [os_pid]}
+  @doc "The guardian does nothing any more. Who can't have it killed leaves its program alive."
+  @spec given_up(t()) :: {:waiting | :ended, t()}
+  def given_up(%__MODULE__{guardian: guardian} = run) do
+    case Guardian.transport(guardian) do
+      :nursery -> orphaned(run, {:guardian, :timeout})
+      :port -> {:ended, ended(run, stuck(run))}
+    end
+  end
+
+  defp stuck(%__MODULE__{os_pid: nil}), do: {:guardian, :timeout}
+  defp stuck(%__MODULE__{os_pid: os_pid}), do: {:survivors, {:guardian, :timeout}, [os_pid]}
 
   @doc "The guardian told of an error of its own; its end follows."
   @spec failed(t(), atom(), binary()) :: t()
@@ -306,9 +323,16 @@ defmodule ProtonStream.Run do
   @doc "Nobody is left, or these are; and perhaps it is known now how the guardian died."
   @spec alone(t(), Guardian.why() | nil, [non_neg_integer()]) :: t()
   def alone(%__MODULE__{} = run, why, pids) do
-    reason = if why && match?({:guardian, _}, run.reason), do: {:guardian, why}, else: run.reason
+    reason = cause(run.reason, why)
     ended(run, if(pids == [], do: reason, else: {:survivors, reason, pids}))
   end
+
+  # A socket tells no more than that there is nobody at the other end.
+  defp cause({:guardian, seen}, why)
+       when seen in [:closed, :econnreset, :epipe] and why != nil,
+       do: {:guardian, why}
+
+  defp cause(reason, _why), do: reason
 
   @doc "Why a program ended, from the guardian's report."
   @spec reason(t(), Frame.exit_report()) :: term()

@@ -167,6 +167,7 @@ defmodule ProtonStream.Session do
     case Guardian.event(run.guardian, message) do
       {:frame, frame} -> frame(Frame.decode(frame, :guardian), run, ps)
       {:closed, why} -> orphaned(run, run.reason || {:guardian, why}, ps)
+      :sent -> {:noreply, ps}
       nil -> message(message, run, ps)
     end
   end
@@ -174,13 +175,13 @@ defmodule ProtonStream.Session do
   # Of one that has said its last word the group is gone.
   defp orphaned(%Run{report: nil, phase: phase} = run, reason, ps)
        when phase in [:running, :closing] do
-    case Run.orphaned(run, reason) do
-      {:waiting, run} -> Run.stored(run, ps)
-      {:ended, run} -> told(run, ps)
-    end
+    waiting_or_told(Run.orphaned(run, reason), ps)
   end
 
   defp orphaned(run, _reason, ps), do: Run.stored(run, ps)
+
+  defp waiting_or_told({:waiting, run}, ps), do: Run.stored(run, ps)
+  defp waiting_or_told({:ended, run}, ps), do: told(run, ps)
 
   defp frame({:ok, {stream, bytes}}, %Run{phase: :running} = run, ps)
        when stream in [:stdout, :stderr] do
@@ -236,7 +237,7 @@ defmodule ProtonStream.Session do
 
   defp message({:timeout, deadline, :close}, %Run{deadline: deadline} = run, ps)
        when is_reference(deadline),
-       do: ended(run, Run.stuck(run), ps)
+       do: waiting_or_told(Run.given_up(run), ps)
 
   defp message(message, %Run{orphans: orphans} = run, ps) when orphans != nil do
     case Orphans.event(orphans, message) do
@@ -253,7 +254,12 @@ defmodule ProtonStream.Session do
 
   defp ended(run, _reason, ps), do: Run.stored(run, ps)
 
-  defp told(run, ps), do: run.mode.ended(run, %{ps | port: nil})
+  # The guardian waits for nothing but to be let go of, which takes longer than to tell.
+  defp told(run, ps) do
+    reply = run.mode.ended(run, %{ps | port: nil})
+    Guardian.close(run.guardian)
+    reply
+  end
 
   @impl GenServer
   def handle_call({@tag, :os_pid}, _from, ps), do: {:reply, Run.get().os_pid, ps}

@@ -68,7 +68,7 @@ defmodule ProtonStream.Start do
 
       other ->
         Guardian.close(guardian)
-        if other == :timeout, do: Nursery.suspect(guardian.nursery)
+        if other == :timeout, do: Nursery.suspect(guardian.nursery, guardian.run)
         other
     end
   end
@@ -92,7 +92,7 @@ defmodule ProtonStream.Start do
       kill_delay: kill_delay(options)
     ] ++
       for(arg <- options.args, do: {:argument, arg}) ++
-      for(variable <- Environment.inherited(), do: {:inherited, variable}) ++
+      [inherited: Environment.inherited()] ++
       for({key, value} <- env, value != nil, do: {:set, key <> "=" <> value}) ++
       for({key, nil} <- env, do: {:unset, key}) ++
       given(options, :arg0, :arg0) ++

@@ -86,8 +86,7 @@ defmodule ProtonStream.CallbacksTest do
       pid =
         worker!("exec sleep 1000", %{exit: fn reason, s -> {:stop, {:shutdown, reason}, s} end})
 
-      {:os_pid, guardian} = Port.info(:sys.get_state(pid).port, :os_pid)
-      ProtonStream.OtherVM.kill(guardian)
+      ProtonStream.OtherVM.kill(guardian(pid))
       assert_receive {:EXIT, ^pid, {:shutdown, {:guardian, {:signal, 9}}}}
     end
   end

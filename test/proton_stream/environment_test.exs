@@ -33,7 +33,16 @@ defmodule ProtonStream.EnvironmentTest do
 
   test "what was set in this VM is there" do
     System.put_env("PROTON_STREAM_ENVIRONMENT_TEST", "é")
-    assert "PROTON_STREAM_ENVIRONMENT_TEST=é" in Environment.inherited()
+
+    assert "PROTON_STREAM_ENVIRONMENT_TEST=é" in :binary.split(Environment.inherited(), <<0>>, [
+             :global
+           ])
+
+    System.put_env("PROTON_STREAM_ENVIRONMENT_TEST", "e")
+
+    assert "PROTON_STREAM_ENVIRONMENT_TEST=e" in :binary.split(Environment.inherited(), <<0>>, [
+             :global
+           ])
   after
     System.delete_env("PROTON_STREAM_ENVIRONMENT_TEST")
   end

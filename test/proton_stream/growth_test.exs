@@ -25,9 +25,11 @@ defmodule ProtonStream.GrowthTest do
       {:error, :enoent} = ProtonStream.open("/no/such/program", [])
 
       if rem(n, 4) > 1 do
-        pids = [ProtonStream.os_pid(ps), guardian(ps)]
+        pids = [ProtonStream.os_pid(ps)]
+        guardian = guardian(ps)
         if rem(n, 4) == 2, do: ProtonStream.close(ps), else: Process.exit(ps, :kill)
         collect(ps)
+        await_free(guardian)
         pids
       else
         collect(ps)
@@ -35,12 +37,20 @@ defmodule ProtonStream.GrowthTest do
       end
     end
 
+    ProtonStream.open("true", []) |> elem(1) |> collect()
+    {:os_pid, nursery} = Port.info(:sys.get_state(ProtonStream.Nursery).port, :os_pid)
+
+    guardians = fn ->
+      length(String.split(File.read!("/proc/#{nursery}/task/#{nursery}/children")))
+    end
+
     counts = fn ->
       %{
         processes: :erlang.system_info(:process_count),
         ports: :erlang.system_info(:port_count),
         atoms: :erlang.system_info(:atom_count),
-        descriptors: length(File.ls!("/proc/self/fd"))
+        descriptors: length(File.ls!("/proc/self/fd")),
+        guardians: guardians.()
       }
     end
 
@@ -63,7 +73,7 @@ defmodule ProtonStream.GrowthTest do
     """
 
     {port, _} = start(script)
-    assert {before, now, 1_000} = told(port)
+    assert {before, now, 500} = told(port)
 
     for {what, count} <- before,
         do: assert(now[what] <= count, "#{what}: #{count}, then #{now[what]}")

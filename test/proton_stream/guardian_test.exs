@@ -225,7 +225,8 @@ defmodule ProtonStream.GuardianTest do
   end
 
   test "a guardian that is stopped is given up, and its program is named" do
-    {:ok, ps} = ProtonStream.open("sleep", ["1000"], delay_to_sigkill: 0)
+    opts = [delay_to_sigkill: 0, transport: :port]
+    {:ok, ps} = ProtonStream.open("sleep", ["1000"], opts)
     os_pid = ProtonStream.os_pid(ps)
     guardian = guardian(ps)
     ProtonStream.OtherVM.kill(guardian, "STOP")

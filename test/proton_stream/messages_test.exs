@@ -19,7 +19,7 @@ defmodule ProtonStream.MessagesTest do
     owner =
       spawn(fn ->
         Process.flag(:trap_exit, Keyword.get(opts, :trap_exit, true))
-        send(test, {self(), sh(script)})
+        send(test, {self(), sh(script, Keyword.take(opts, [:transport]))})
         forward(test)
       end)
 
@@ -97,10 +97,12 @@ defmodule ProtonStream.MessagesTest do
   end
 
   describe "an owner that ends" do
-    for reason <- [:normal, :shutdown, :kill, :boom] do
-      @tag reason: reason
-      test "with #{reason} takes the program with it", %{reason: reason} do
-        {owner, ps} = owner("sleep 1000 & echo $! >&2; wait", trap_exit: false)
+    for reason <- [:normal, :shutdown, :kill, :boom], transport <- [:nursery, :port] do
+      @tag reason: reason, transport: transport
+      test "with #{reason} takes the program with it, by #{transport}", context do
+        %{reason: reason, transport: transport} = context
+        opts = [trap_exit: false, transport: transport]
+        {owner, ps} = owner("sleep 1000 & echo $! >&2; wait", opts)
         assert_receive {:heard, ^owner, {^ps, {:error, pid}}}
         child = pid |> String.trim() |> String.to_integer()
         os_pid = ProtonStream.os_pid(ps)
@@ -111,7 +113,8 @@ defmodule ProtonStream.MessagesTest do
           else: Process.exit(owner, reason)
 
         await_down(Process.monitor(ps))
-        await_gone([os_pid, child, guardian])
+        await_gone([os_pid, child])
+        if transport == :port, do: await_gone(guardian), else: await_free(guardian)
       end
     end
 
@@ -160,7 +163,8 @@ defmodule ProtonStream.MessagesTest do
       guardian = guardian(ps)
       Process.exit(ps, :kill)
       assert_receive {:EXIT, ^ps, :killed}
-      await_gone([os_pid, guardian])
+      await_gone(os_pid)
+      await_free(guardian)
     end
   end
 

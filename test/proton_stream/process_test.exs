@@ -84,9 +84,9 @@ defmodule ProtonStream.ProcessTest do
       ps = sh("echo $$ $PPID; exec cat", @opts)
       assert_receive {^ps, {:data, "2 1\n"}}
       assert %{level: :pid_namespace, os_pid: os_pid} = ProtonStream.info(ps)
-      assert File.read!("/proc/#{os_pid}/comm") == "cat\n"
       ProtonStream.command(ps, "hello\n")
       assert_receive {^ps, {:data, "hello\n"}}
+      assert File.read!("/proc/#{os_pid}/comm") == "cat\n"
       ProtonStream.close(ps)
       assert_receive {^ps, :closed}
       refute runs?(os_pid)

@@ -61,7 +61,8 @@ defmodule ProtonStream.SoakTest do
     exits = told(ps, 0)
     assert exits == 1
     if os_pid && kind != 5, do: refute(runs?(os_pid))
-    await_gone(Enum.filter([os_pid, guardian], &is_integer/1))
+    if is_integer(os_pid), do: await_gone(os_pid)
+    if is_integer(guardian), do: await_free(guardian)
   end
 
   defp act(1, ps), do: ProtonStream.signal(ps, Enum.random([:sigterm, :sigkill, :sigstop]))

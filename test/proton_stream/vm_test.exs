@@ -90,7 +90,8 @@ defmodule ProtonStream.VMTest do
     pids = {ProtonStream.os_pid(ps), guardian(ps)}
     Process.unlink(ps)
     Process.exit(ps, :kill)
-    await_gone(Tuple.to_list(pids))
+    await_gone(elem(pids, 0))
+    await_free(elem(pids, 1))
     tell.(pids)
     System.halt(0)
     """

@@ -67,5 +67,14 @@ defmodule ProtonStream.Eventually do
     :ok
   end
 
+  @doc "Waits until a guardian has ended, or has no program any more and waits for the next one."
+  def await_free(guardian) do
+    eventually("#{guardian} is gone or free", fn ->
+      not runs?(guardian) or File.read("/proc/#{guardian}/task/#{guardian}/children") == {:ok, ""}
+    end)
+
+    :ok
+  end
+
   defp deadline, do: System.monotonic_time(:millisecond) + @deadline
 end

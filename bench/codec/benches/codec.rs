@@ -92,7 +92,8 @@ fn programs(c: &mut Criterion) {
         Field::Credit { stdout: 262_144, stderr: 262_144 },
         Field::KillDelay(500),
     ];
-    fields.extend(environment.iter().map(|entry| Field::Inherited(entry)));
+    let environment = environment.join(&0);
+    fields.push(Field::Inherited(&environment));
     let open = ToGuardian::Open(Open { package: b"1.9.0", fields });
     let mut wire = Vec::new();
     open.encode(&mut wire);

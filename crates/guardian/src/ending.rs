@@ -22,8 +22,9 @@ pub(crate) const SIGTSTP: i32 = 20;
 pub(crate) const SIGURG: i32 = 23;
 pub(crate) const SIGWINCH: i32 = 28;
 
-/// How long killed processes may take to disappear before they are given up as survivors.
-const GIVE_UP: Duration = Duration::from_secs(2);
+/// How long killed processes may take to disappear before they are given up as survivors. With
+/// what a cgroup may take then it stays below the two seconds that a controller waits.
+const GIVE_UP: Duration = Duration::from_millis(1500);
 
 /// A round of SIGKILL follows each death; this is for a tree in which nobody dies.
 const ROUND: Duration = Duration::from_millis(10);

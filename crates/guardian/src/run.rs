@@ -23,7 +23,7 @@ use crate::specification::Terms;
 const RETRY: Duration = Duration::from_millis(1);
 
 /// For how long.
-const RELEASE: Duration = Duration::from_secs(2);
+const RELEASE: Duration = Duration::from_millis(400);
 
 /// A program that ends closes its streams one by one, and is dead within this time: till then they
 /// are left alone, and all is told at once.

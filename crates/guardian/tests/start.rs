@@ -109,8 +109,7 @@ fn a_failed_start_is_followed_by_nothing() {
 #[test]
 fn the_program_finds_the_environment_that_was_sent() {
     let fields = [
-        Field::Inherited(b"A=inherited"),
-        Field::Inherited(b"B=gone"),
+        Field::Inherited(b"A=inherited\0B=gone\0D=e"),
         Field::Inherited(b"C=bytes \xff"),
         Field::Set(b"A=set"),
         Field::Unset(b"B"),
@@ -120,7 +119,7 @@ fn the_program_finds_the_environment_that_was_sent() {
     let mut entries: Vec<&[u8]> = out.split(|byte| *byte == 0).filter(|e| !e.is_empty()).collect();
     entries.sort();
     let path = &b"PATH=/usr/local/bin:/usr/bin:/bin"[..];
-    assert_eq!(entries, [&b"A=set"[..], b"C=bytes \xff", path]);
+    assert_eq!(entries, [&b"A=set"[..], b"C=bytes \xff", b"D=e", path]);
     guardian.part();
 }
 

@@ -30,8 +30,66 @@ defmodule ProtonStream.Guardian.Socket do
     show_econnreset: true
   ]
 
+  # What tells whether a port of this kind takes a command as it is.
+  @probe <<0, 0, "probe">>
+  @answer 1_000
+
   # Milliseconds between two tries when too many connect at once.
   @again 1
+
+  @doc """
+  Sends a frame, whose header the socket adds. Never waits; what goes wrong comes as a message.
+
+  `:gen_tcp.send/2` of OTP 25 and before looks for its answer in the whole mailbox, which takes
+  a session with 100,000 messages 280 µs each time. There the port is sent a command, as
+  `:gen_tcp` itself does, and the answer is a message like others.
+  """
+  @spec send(port(), iodata()) :: :ok
+  def send(socket, frame) do
+    if :persistent_term.get(__MODULE__) do
+      :erlang.port_command(socket, frame, [:nosuspend])
+    else
+      :gen_tcp.send(socket, frame)
+    end
+
+    :ok
+  rescue
+    # It is closed.
+    ArgumentError -> :ok
+  end
+
+  @doc "Finds out how frames are sent; once for each VM, before the first connection."
+  @spec prepare() :: :ok
+  def prepare do
+    if :persistent_term.get(__MODULE__, nil) == nil,
+      do: :persistent_term.put(__MODULE__, release() < 26 and takes_commands?())
+
+    :ok
+  end
+
+  defp release, do: :otp_release |> :erlang.system_info() |> List.to_integer()
+
+  # The command's format is between a port and its module, so it is tried, not assumed.
+  defp takes_commands? do
+    options = [:local, :binary, packet: :raw, active: false]
+    name = {:local, <<0, "proton_stream-", System.pid()::binary>>}
+
+    with {:ok, listener} <- :gen_tcp.listen(0, [ifaddr: name] ++ options),
+         {:ok, one} <- :gen_tcp.connect(name, 0, options, @answer),
+         {:ok, other} <- :gen_tcp.accept(listener, @answer) do
+      true = :erlang.port_command(one, @probe)
+      answer = :gen_tcp.recv(other, byte_size(@probe), @answer)
+      Enum.each([one, other, listener], &:gen_tcp.close/1)
+
+      receive do
+        {:inet_reply, ^one, :ok} -> answer == {:ok, @probe}
+      after
+        0 -> false
+      end
+    else
+      _ -> false
+    end
+  end
 
   @doc "Connects, and sends what begins a connection with the first frame."
   @spec connect(Nursery.address(), non_neg_integer(), iodata(), integer() | :infinity) ::
