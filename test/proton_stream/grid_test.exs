@@ -37,6 +37,13 @@ defmodule ProtonStream.GridTest do
     end
   end
 
+  for user <- [:root, :nobody], who <- [:guardian, :nursery] do
+    @tag key: {:random, who, user}
+    test "a #{who} that is killed at 300 moments of a start leaves nobody, as #{user}", context do
+      assert context.results[context.key] == :ok
+    end
+  end
+
   test "the documents have this table" do
     assert File.read!(@document) =~ Grid.markdown()
   end

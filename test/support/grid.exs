@@ -15,6 +15,7 @@ defmodule ProtonStream.Grid do
   import ProtonStream.Programs
 
   alias ProtonStream.Bases
+  alias ProtonStream.OtherVM
 
   @behaviours [
     plain: "plain",
@@ -35,14 +36,27 @@ defmodule ProtonStream.Grid do
     session_killed: "session killed",
     vm_killed: "VM SIGKILLed",
     guardian_signalled: "guardian SIGTERMed, HUPped",
-    guardian_killed: "guardian SIGKILLed"
+    guardian_killed: "guardian SIGKILLed",
+    stopped_close: "guardian SIGSTOPped, close",
+    stopped_crash: "guardian SIGSTOPped, owner crashes",
+    stopped_vm: "guardian SIGSTOPped, VM SIGKILLed",
+    nursery_killed: "nursery SIGKILLed, close",
+    nursery_stopped: "nursery SIGSTOPped, open, close",
+    both_killed: "nursery and guardian SIGKILLed"
   ]
+
+  @of_vm [:vm_killed, :stopped_vm]
+
+  # Here somebody is told, and by then nobody is left.
+  @told [:exits, :close, :guardian_signalled, :guardian_killed] ++
+          [:stopped_close, :nursery_killed, :nursery_stopped]
 
   @levels [tree: "tree", v1: "cgroup v1", v2: "cgroup v2", namespace: "PID namespace"]
   @users [root: "root", nobody: "uid 65534"]
 
-  # Whoever is not the guardian's child is not killed with it, where nothing else holds him.
-  @open_cells for behaviour <- Keyword.keys(@behaviours), do: {behaviour, :guardian_killed, :tree}
+  # Whoever is not the guardian's child is not killed with it, where nobody adopts him and
+  # nothing else holds him.
+  @open_cells for behaviour <- Keyword.keys(@behaviours), do: {behaviour, :both_killed, :tree}
 
   @nobody 65_534
 
@@ -96,11 +110,10 @@ defmodule ProtonStream.Grid do
   def run(user) do
     place = place(user)
 
-    {port, guard} =
-      ProtonStream.OtherVM.start(script(user, place), environment(place), guard(place))
+    {port, guard} = OtherVM.start(script(user, place), environment(place), guard(place))
 
     try do
-      ProtonStream.OtherVM.told(port, @seconds * 1_000)
+      OtherVM.told(port, @seconds * 1_000)
     after
       # By now it has ended, or has failed: then the guard takes all of it.
       System.cmd("kill", ["#{guard}"], stderr_to_stdout: true)
@@ -189,23 +202,33 @@ defmodule ProtonStream.Grid do
   def main({user, base}) do
     Process.flag(:trap_exit, true)
     cells = for {_, _, _, ^user} = cell <- cells(), do: cell
-    {of_vm, others} = Enum.split_with(cells, &(elem(&1, 1) == :vm_killed))
+    {of_vm, others} = Enum.split_with(cells, &(elem(&1, 1) in @of_vm))
     began = now()
     results = Map.new(others, &{&1, guarded(fn -> try_cell(&1, base) end)})
-    results = Enum.reduce(of_vm |> Enum.group_by(&elem(&1, 2)), results, &vm_killed(&1, &2, base))
+    of_vm = Enum.group_by(of_vm, fn {_, event, level, _} -> {event, level} end)
+    results = Enum.reduce(of_vm, results, &vm_killed(&1, &2, base))
 
     hundreds =
       for behaviour <- [:chain, :bomb], into: %{} do
         {{:hundred, behaviour, user}, guarded(fn -> hundred(behaviour, base) end)}
       end
 
-    results |> Map.merge(hundreds) |> Map.put({:milliseconds, user}, now() - began)
+    randoms =
+      for who <- [:guardian, :nursery], into: %{} do
+        {{:random, who, user}, guarded(fn -> at_random(who, base) end)}
+      end
+
+    results
+    |> Map.merge(hundreds)
+    |> Map.merge(randoms)
+    |> Map.put({:milliseconds, user}, now() - began)
   end
 
   defp guarded(fun) do
     fun.()
   rescue
-    error -> Exception.message(error)
+    # Of a bomb all processes are in it.
+    error -> error |> Exception.message() |> String.slice(0, 1_000)
   catch
     kind, reason -> inspect({kind, reason})
   after
@@ -225,13 +248,41 @@ defmodule ProtonStream.Grid do
   defp try_cell({behaviour, event, level, user}, base) do
     for variant <- variants(event) do
       {entry, options} = tag(level, base)
+      nursery = before(event, behaviour)
       {owner, ps, guardian} = owned(behaviour, options)
       if behaviour == :stopped and event != :exits, do: stop(ps)
       happens(variant, owner, ps, guardian)
       nobody_is_left({behaviour, event, level, user}, entry, base)
+      if nursery, do: OtherVM.kill(nursery, "CONT")
     end
 
     :ok
+  end
+
+  # A nursery that does nothing still has a guardian that waits; the second program finds none.
+  defp before(:nursery_stopped, behaviour) do
+    nursery = serving()
+    OtherVM.kill(nursery, "STOP")
+
+    if behaviour == :background do
+      {:ok, ps} = ProtonStream.open("true", [])
+      {"", "", :normal} = collect(ps)
+    end
+
+    nursery
+  end
+
+  defp before(_event, _behaviour), do: nil
+
+  # The one that serves now, started if need be.
+  defp serving do
+    {:ok, executable} = ProtonStream.Guardian.executable()
+
+    eventually("there is a nursery", fn ->
+      ProtonStream.Nursery.address(executable)
+      nursery = nursery()
+      nursery && runs?(nursery) && nursery
+    end)
   end
 
   defp variants(:guardian_signalled), do: [:term, :hup]
@@ -247,6 +298,53 @@ defmodule ProtonStream.Grid do
 
     :ok
   end
+
+  # At any moment from the open to when the program runs.
+  defp at_random(who, base) do
+    for n <- 1..300 do
+      {entry, options} = tag(:tree, base)
+      nursery = serving()
+      me = self()
+
+      owner =
+        spawn(fn ->
+          Process.flag(:trap_exit, true)
+          send(me, {self(), :opens})
+          # To start a process that kills takes as long.
+          spin(now(:microsecond) + 1_500)
+          script = "setsid sleep 1000 & sleep 1000 & sleep 1000"
+
+          case ProtonStream.open("sh", ["-c", script], options) do
+            {:ok, ps} -> own(ps, me)
+            # It can be killed before it has said that the program runs.
+            {:error, {:guardian, _}} -> :ok
+          end
+        end)
+
+      receive do: ({^owner, :opens} -> :ok)
+      spin(now(:microsecond) + n * 30)
+
+      case who do
+        # All that the nursery has: the one that serves, and one that waits.
+        :guardian -> System.cmd("kill", ["-KILL" | children(nursery)], stderr_to_stdout: true)
+        :nursery -> OtherVM.kill(nursery)
+      end
+
+      send(owner, {:end, :normal})
+      nobody_is_left({who, :owner_ends, :tree, n}, entry, base)
+    end
+
+    :ok
+  end
+
+  defp children(pid) do
+    case File.read("/proc/#{pid}/task/#{pid}/children") do
+      {:ok, text} -> String.split(text)
+      {:error, _} -> []
+    end
+  end
+
+  defp spin(until), do: if(now(:microsecond) < until, do: spin(until))
 
   defp tag(level, base) do
     value = "#{System.unique_integer([:positive])}"
@@ -321,6 +419,29 @@ defmodule ProtonStream.Grid do
     end
   end
 
+  defp happens(:nursery_stopped, owner, ps, guardian), do: happens(:close, owner, ps, guardian)
+
+  defp happens(:nursery_killed, owner, ps, guardian) do
+    OtherVM.kill(serving())
+    happens(:close, owner, ps, guardian)
+  end
+
+  defp happens(:stopped_close, owner, ps, guardian) do
+    OtherVM.kill(guardian, "STOP")
+    happens(:close, owner, ps, guardian)
+  end
+
+  defp happens(:stopped_crash, owner, ps, guardian) do
+    OtherVM.kill(guardian, "STOP")
+    happens(:owner_crashes, owner, ps, guardian)
+  end
+
+  defp happens(:both_killed, _owner, ps, guardian) do
+    # By one process, one right after the other.
+    {_, 0} = System.cmd("kill", ["-KILL", "#{serving()}", "#{guardian}"])
+    {:guardian, _} = await_end(ps)
+  end
+
   defp happens(:owner_crashes, owner, _ps, _guardian), do: send(owner, {:end, :crash})
   defp happens(:owner_ends, owner, _ps, _guardian), do: send(owner, {:end, :normal})
   defp happens(:session_killed, _owner, ps, _guardian), do: Process.exit(ps, :kill)
@@ -331,7 +452,7 @@ defmodule ProtonStream.Grid do
     do: signalled("KILL", 9, owner, ps, guardian)
 
   defp signalled(name, number, _owner, ps, guardian) do
-    ProtonStream.OtherVM.kill(guardian, name)
+    OtherVM.kill(guardian, name)
     {:guardian, {:signal, ^number}} = await_end(ps)
   end
 
@@ -346,7 +467,7 @@ defmodule ProtonStream.Grid do
   # Where the end is told, it is told when nobody is left; the others take as long as it takes.
   defp nobody_is_left(cell, entry, base) do
     event = elem(cell, 1)
-    told? = event in [:exits, :close, :guardian_signalled] or is_integer(event)
+    told? = event in @told or is_integer(event)
     if told? and tagged(entry) != [], do: raise("told too early: #{inspect(describe(entry))}")
     eventually("nobody is left", fn -> tagged(entry) == [] end)
     if told? and groups(base) != [], do: raise("groups are left: #{inspect(groups(base))}")
@@ -357,7 +478,8 @@ defmodule ProtonStream.Grid do
 
   defp describe(entry) do
     for pid <- tagged(entry),
-        do: {pid, File.read("/proc/#{pid}/cmdline"), File.read("/proc/#{pid}/stat")}
+        {:ok, stat} <- [File.read("/proc/#{pid}/stat")],
+        do: String.slice(stat, 0, 40)
   end
 
   defp groups(base) do
@@ -367,7 +489,7 @@ defmodule ProtonStream.Grid do
   end
 
   # One VM for all behaviours of a level: it starts them and is killed.
-  defp vm_killed({level, cells}, results, base) do
+  defp vm_killed({{event, level}, cells}, results, base) do
     entries = for {behaviour, _, _, _} <- cells, do: {behaviour, tag(level, base)}
     all = for {behaviour, {_, options}} <- entries, do: {behaviour, options}
     directory = System.fetch_env!("GRID")
@@ -375,14 +497,14 @@ defmodule ProtonStream.Grid do
     script = """
     for file <- ~w(bases other_vm grid), do: Code.require_file(file <> ".exs", #{inspect(directory)})
     Process.flag(:trap_exit, true)
-    ProtonStream.Grid.victim(#{inspect(all)})
+    ProtonStream.Grid.victim(#{inspect(event)}, #{inspect(all)})
     tell.(:ready)
     receive do: (:never -> :ok)
     """
 
-    {port, vm} = ProtonStream.OtherVM.start(script, %{}, [], Path.join(directory, "ebin"))
-    :ready = ProtonStream.OtherVM.told(port)
-    ProtonStream.OtherVM.kill(vm)
+    {port, vm} = OtherVM.start(script, %{}, [], Path.join(directory, "ebin"))
+    :ready = OtherVM.told(port)
+    OtherVM.kill(vm)
     await_gone(vm)
 
     for {{_, event, _, _} = cell, {_, {entry, _}}} <- Enum.zip(cells, entries), into: results do
@@ -395,12 +517,13 @@ defmodule ProtonStream.Grid do
   end
 
   @doc "Runs in the VM that is killed."
-  def victim(all) do
+  def victim(event, all) do
     for {behaviour, options} <- all do
       ps = start(behaviour, options)
       if behaviour == :stopped, do: stop(ps)
+      if event == :stopped_vm, do: OtherVM.kill(guardian(ps), "STOP")
     end
   end
 
-  defp now, do: System.monotonic_time(:millisecond)
+  defp now(unit \\ :millisecond), do: System.monotonic_time(unit)
 end

@@ -57,6 +57,16 @@ defmodule ProtonStream.Programs do
     end
   end
 
+  @doc "The process id of this VM's nursery; `nil` while there is none."
+  def nursery do
+    with %{port: port} when is_port(port) <- :sys.get_state(ProtonStream.Nursery),
+         {:os_pid, os_pid} <- Port.info(port, :os_pid) do
+      os_pid
+    else
+      _ -> nil
+    end
+  end
+
   defp guardian_of(os_pid) do
     parent = parent(os_pid)
 
