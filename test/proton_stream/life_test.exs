@@ -59,7 +59,7 @@ defmodule ProtonStream.LifeTest do
         {owner, monitor} = spawn_monitor(fn -> own(rem(left, 8)) end)
         if rem(left, 8) == 1, do: Process.exit(owner, :kill)
         # One in a thousand: by one of the four.
-        if n == 1 and rem(left, 250) == 0, do: kill(nursery())
+        if n == 1 and rem(left, 250) == 0, do: alone(fn -> kill(nursery()) end)
         reason = receive do: ({:DOWN, ^monitor, _, _, reason} -> reason)
         live(n, left - 1, Map.update(ends, reason, 1, &(&1 + 1)))
       end
@@ -70,14 +70,25 @@ defmodule ProtonStream.LifeTest do
 
         case kind do
           2 -> ProtonStream.close(ps)
-          3 -> kill(guardian(ps))
+          3 -> :ok
           4 -> Process.exit(ps, :kill)
           5 -> ProtonStream.command(ps, "x")
           _ -> ProtonStream.eof(ps)
         end
 
         if kind == 5, do: ProtonStream.close(ps)
-        {_, _, reason} = collect(ps)
+
+        {_, _, reason} =
+          if kind == 3 do
+            alone(fn ->
+              guardian = guardian(ps)
+              adopted? = parent(guardian) == nursery()
+              if adopted?, do: kill(guardian), else: ProtonStream.eof(ps)
+              collect(ps)
+            end)
+          else
+            collect(ps)
+          end
 
         exit(
           case {kind, reason} do
@@ -90,6 +101,10 @@ defmodule ProtonStream.LifeTest do
           end
         )
       end
+
+      # What is not promised is that nobody survives a guardian that is killed when its nursery
+      # is dead, too.
+      defp alone(fun), do: :global.trans({:life, self()}, fun, [node()])
 
       defp open do
         program = Enum.random([["cat"], ["sh", "-c", "sleep 1000 & cat"], ["sh", "-c", "sleep 1000 & cat; kill $!"]])
