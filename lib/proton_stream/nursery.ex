@@ -29,6 +29,10 @@ defmodule ProtonStream.Nursery do
   # For so long it is remembered how a guardian died whose session has not asked yet.
   @memory 10_000
 
+  # Its own: programs get the VM's. What an allocator keeps at hand for each thread holds pages that
+  # a guardian could give back.
+  @environment [{'GLIBC_TUNABLES', 'glibc.malloc.tcache_count=0'}]
+
   @typedoc "Where a nursery listens. Its port stands for it: another nursery has another one."
   @type address :: %{path: binary(), secret: binary(), port: port(), executable: binary()}
   @type fate :: {:died, ProtonStream.Guardian.why() | nil, [pos_integer()]} | :unknown
@@ -113,7 +117,7 @@ defmodule ProtonStream.Nursery do
 
   defp begin(executable, state) do
     secret = secret()
-    options = [:binary, :exit_status, :hide, packet: 4, args: ["nursery"]]
+    options = [:binary, :exit_status, :hide, packet: 4, args: ["nursery"], env: @environment]
     port = Port.open({:spawn_executable, executable}, options)
     controller = String.to_integer(System.pid())
     tell(port, {:nurse, Guardians.package(), controller, secret})

@@ -20,15 +20,43 @@ pub(crate) struct Account {
     pub(crate) home: Vec<u8>,
 }
 
+/// Strings for the kernel, one after the other, each with a NUL at its end: an environment has
+/// dozens, and one piece of memory for all costs less than one for each.
+#[derive(Debug, Default)]
+pub(crate) struct Block(Vec<u8>);
+
+impl Block {
+    /// Adds a string, in which there is no NUL.
+    fn push(&mut self, string: &[u8]) {
+        self.0.extend_from_slice(string);
+        self.0.push(0);
+    }
+
+    /// The strings without their ends.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split_inclusive(|byte| *byte == 0).map(|string| &string[..string.len() - 1])
+    }
+
+    /// All of them, with their ends.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
 /// A string for the kernel, which would cut it at a NUL.
 pub(crate) fn terminated(bytes: &[u8], what: &str) -> Result<CString, Error> {
-    CString::new(bytes).map_err(|error| {
-        Error::specification(format!(
-            "{what} has a NUL byte at {}: {}",
-            error.nul_position(),
+    without_nul(bytes, what)?;
+    CString::new(bytes).map_err(|_| Error::specification(what))
+}
+
+fn without_nul(bytes: &[u8], what: &str) -> Result<(), Error> {
+    match bytes.iter().position(|byte| *byte == 0) {
+        None => Ok(()),
+        Some(position) => Err(Error::specification(format!(
+            "{what} has a NUL byte at {position}: {}",
             shown(bytes)
-        ))
-    })
+        ))),
+    }
 }
 
 /// Bytes for a sentence: escaped, and no longer than a line.
@@ -43,10 +71,7 @@ pub(crate) fn key(entry: &[u8]) -> &[u8] {
 
 /// What the program sees: the inherited entries without the unset keys, those of the account, and
 /// what was set; later ones win.
-pub(crate) fn environment(
-    spec: &Specification,
-    account: Option<&Account>,
-) -> Result<Vec<CString>, Error> {
+pub(crate) fn environment(spec: &Specification, account: Option<&Account>) -> Result<Block, Error> {
     for entry in &spec.set {
         if key(entry).is_empty() || !entry.contains(&b'=') {
             // The value is left out: it may be a secret.
@@ -81,43 +106,51 @@ pub(crate) fn environment(
         later.retain(|earlier| key(earlier) != key(entry));
         later.push(entry.clone());
     }
-    let kept = spec.inherited.iter().filter(|entry| {
+    let mut block = Block(Vec::with_capacity(spec.inherited.len() + 256));
+    for entry in spec.inherited.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
         let key = key(entry);
-        !spec.unset.iter().any(|name| name == key) && !later.iter().any(|set| self::key(set) == key)
-    });
-    kept.chain(&later)
-        .map(|entry| {
-            CString::new(entry.as_slice()).map_err(|_| {
-                Error::specification(format!(
-                    "an environment variable has a NUL byte: {}",
-                    shown(key(entry))
-                ))
-            })
-        })
-        .collect()
+        if !spec.unset.iter().any(|name| name == key)
+            && !later.iter().any(|set| self::key(set) == key)
+        {
+            block.push(entry);
+        }
+    }
+    for entry in &later {
+        if entry.contains(&0) {
+            return Err(Error::specification(format!(
+                "an environment variable has a NUL byte: {}",
+                shown(key(entry))
+            )));
+        }
+        block.push(entry);
+    }
+    Ok(block)
 }
 
 /// `argv`.
-pub(crate) fn arguments(spec: &Specification) -> Result<Vec<CString>, Error> {
+pub(crate) fn arguments(spec: &Specification) -> Result<Block, Error> {
     let first = spec.arg0.as_ref().unwrap_or(&spec.program);
-    std::iter::once(terminated(first, "argv[0]"))
-        .chain(spec.arguments.iter().map(|argument| terminated(argument, "an argument")))
-        .collect()
+    let mut block = Block::default();
+    for (what, argument) in std::iter::once(("argv[0]", first))
+        .chain(spec.arguments.iter().map(|argument| ("an argument", argument)))
+    {
+        without_nul(argument, what)?;
+        block.push(argument);
+    }
+    Ok(block)
 }
 
 /// The paths to try, in order: the program itself when it has a `/`, else one for each element of
 /// the `PATH` in `environment`, of which an empty one is the current directory.
-pub(crate) fn candidates(program: &[u8], environment: &[CString]) -> Result<Vec<CString>, Error> {
+pub(crate) fn candidates(program: &[u8], environment: &Block) -> Result<Vec<CString>, Error> {
     if program.is_empty() {
         return Err(Error::specification("the program's name is empty"));
     }
     if program.contains(&b'/') {
         return Ok(vec![terminated(program, "the program")?]);
     }
-    let path = environment
-        .iter()
-        .find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="))
-        .unwrap_or(DEFAULT_PATH);
+    let path =
+        environment.iter().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH);
     path.split(|&byte| byte == b':')
         .map(|directory| {
             let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
@@ -137,15 +170,15 @@ mod tests {
     fn merged(spec: &Specification, account: Option<&Account>) -> Vec<String> {
         environment(spec, account)
             .expect("a valid environment")
-            .into_iter()
-            .map(|entry| entry.into_string().expect("text"))
+            .iter()
+            .map(|entry| String::from_utf8(entry.to_vec()).expect("text"))
             .collect()
     }
 
     fn paths(program: &str, environment: &[&str]) -> Vec<String> {
-        let environment: Vec<_> =
-            environment.iter().map(|entry| CString::new(*entry).expect("text")).collect();
-        candidates(program.as_bytes(), &environment)
+        let mut block = Block::default();
+        environment.iter().for_each(|entry| block.push(entry.as_bytes()));
+        candidates(program.as_bytes(), &block)
             .expect("candidates")
             .into_iter()
             .map(|path| path.into_string().expect("text"))
@@ -155,7 +188,7 @@ mod tests {
     #[test]
     fn set_wins_over_inherited_and_unset_removes_inherited_only() {
         let spec = Specification {
-            inherited: strings(&["A=1", "B=2", "C=3", "A=again"]),
+            inherited: b"A=1\0B=2\0C=3\0A=again".to_vec(),
             set: strings(&["A=x", "D=4", "D=5"]),
             unset: strings(&["B", "D"]),
             ..Default::default()
@@ -166,7 +199,7 @@ mod tests {
     #[test]
     fn a_key_that_begins_like_another_is_another() {
         let spec = Specification {
-            inherited: strings(&["AB=1", "A=2"]),
+            inherited: b"AB=1\0A=2".to_vec(),
             unset: strings(&["A"]),
             ..Default::default()
         };
@@ -176,19 +209,19 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_pass_untouched() {
         let spec = Specification {
-            inherited: vec![b"K=a\xffb".to_vec(), b"no equals sign".to_vec()],
+            inherited: b"K=a\xffb\0no equals sign\0".to_vec(),
             ..Default::default()
         };
         let entries = environment(&spec, None).expect("valid");
-        assert_eq!(entries[0].as_bytes(), b"K=a\xffb");
-        assert_eq!(entries[1].as_bytes(), b"no equals sign");
+        let entries: Vec<&[u8]> = entries.iter().collect();
+        assert_eq!(entries, [&b"K=a\xffb"[..], b"no equals sign"]);
     }
 
     #[test]
     fn a_user_brings_home_and_names_unless_they_are_given() {
         let account = Account { name: b"ann".to_vec(), home: b"/home/ann".to_vec() };
         let mut spec = Specification {
-            inherited: strings(&["HOME=/root", "USER=root", "X=1"]),
+            inherited: b"HOME=/root\0USER=root\0X=1".to_vec(),
             ..Default::default()
         };
         assert_eq!(
@@ -221,14 +254,14 @@ mod tests {
         let spec = Specification {
             program: b"a".to_vec(),
             arguments: vec![b"x\0y".to_vec()],
-            inherited: vec![b"A=\0".to_vec()],
+            set: vec![b"A=\0".to_vec()],
             ..Default::default()
         };
         assert!(arguments(&spec).is_err());
         assert!(environment(&spec, None).is_err());
-        assert!(candidates(b"/a\0b", &[]).is_err());
-        assert!(candidates(b"a\0b", &[]).is_err());
-        assert!(candidates(b"", &[]).is_err());
+        assert!(candidates(b"/a\0b", &Block::default()).is_err());
+        assert!(candidates(b"a\0b", &Block::default()).is_err());
+        assert!(candidates(b"", &Block::default()).is_err());
     }
 
     #[test]

@@ -42,3 +42,4 @@ pub use signals::{become_guardian, Received, Signals};
 pub use specification::{Rlimit, Specification, Stdio};
 pub use start::{start, Announce, Around, Starting};
 pub use survey::{survey, Check};
+pub use sys::give_memory_back;

@@ -17,8 +17,8 @@ pub struct Specification {
     pub arguments: Vec<Vec<u8>>,
     /// `argv[0]`; the program as given where there is none.
     pub arg0: Option<Vec<u8>>,
-    /// `KEY=VALUE` strings of the caller's own environment.
-    pub inherited: Vec<Vec<u8>>,
+    /// `KEY=VALUE` strings of the caller's own environment, with a NUL between two.
+    pub inherited: Vec<u8>,
     /// `KEY=VALUE` strings that win over the inherited ones; of equal keys the last one wins.
     pub set: Vec<Vec<u8>>,
     /// Keys that are removed from the inherited ones.

@@ -73,7 +73,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Request, Error> {
     let specification = Specification {
         stdio: [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
         inherited: std::env::vars_os()
-            .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
+            .flat_map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes(), b"\0"].concat())
             .collect(),
         ..Specification::default()
     };

@@ -26,6 +26,13 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// Gives back the memory of the last frame.
+    pub(crate) fn forget(&mut self) {
+        if self.header.is_none() {
+            self.body = Vec::new();
+        }
+    }
+
     /// Takes the next event off the front of `bytes`; `None` when they are used up.
     pub(crate) fn next<'bytes>(
         &mut self,

@@ -94,6 +94,15 @@ impl<'t> Outbox<'t> {
         })
     }
 
+    /// Gives back the memory of the last frames.
+    pub(crate) fn forget(&mut self) -> io::Result<()> {
+        if self.is_clear() {
+            self.frame = buffer(HEADER_LENGTH + COPIED)?;
+            self.control = Vec::new();
+        }
+        Ok(())
+    }
+
     pub(crate) fn controller(&self) -> BorrowedFd<'_> {
         self.controller
     }

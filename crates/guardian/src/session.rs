@@ -6,9 +6,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use proton_stream_containment::{start, Announce, Around, Signals, Starting};
+use proton_stream_containment::{give_memory_back, start, Announce, Around, Signals, Starting};
 use proton_stream_protocol::{Cause, FromGuardian, Malformed, Open, ToGuardian, PACKAGE_VERSION};
 use rustix::event::PollFlags;
 use rustix::io::{read, Errno};
@@ -20,12 +20,15 @@ use crate::outbox::Outbox;
 use crate::output::Output;
 use crate::polling::{Found, PollSet, Token};
 use crate::report;
-use crate::room::buffer;
+use crate::room;
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
 
 /// One read of the controller takes at most this much.
 const READ: usize = 64 * 1024;
+
+/// A program that has run for so long may run for days. What its start has used is given back, once.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// ERROR's codes (PROTOCOL §8).
 const ERROR_VERSION: u8 = 1;
@@ -42,6 +45,8 @@ pub(crate) struct Session<'t> {
     outbox: Outbox<'t>,
     hearing: Hearing,
     phase: Phase,
+    /// When memory is given back.
+    settled: Option<Instant>,
 }
 
 /// What a guardian that a nursery has forked has to do beside.
@@ -101,12 +106,20 @@ pub(crate) fn serve(
         outbox: Outbox::new(output)?,
         hearing: Hearing::Frames,
         phase: Phase::Idle,
+        settled: None,
     };
     session.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
-    let mut buffer = buffer(READ)?;
+    let mut buffer = room::buffer(READ)?;
     while !session.is_finished() {
         let found = session.poll()?;
         session.turn(&found, &mut buffer);
+        if session.settled.is_some_and(|settled| Instant::now() >= settled) {
+            session.settled = None;
+            buffer = room::buffer(READ)?;
+            session.inbox.forget();
+            session.outbox.forget()?;
+            give_memory_back();
+        }
     }
     Ok(session.left)
 }
@@ -129,14 +142,14 @@ impl Session<'_> {
         if !self.outbox.is_clear() {
             set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
         }
-        let mut deadline = None;
+        let mut deadline = self.settled;
         match &self.phase {
             Phase::Starting(pending) => {
                 set.add(Token::Starting, pending.starting.as_fd(), PollFlags::IN);
             }
             Phase::Running(run) => {
                 run.interest(&mut set);
-                deadline = run.deadline(&self.outbox);
+                deadline = run.deadline(&self.outbox).into_iter().chain(deadline).min();
             }
             Phase::Idle | Phase::Over => {}
         }
@@ -320,6 +333,7 @@ impl Session<'_> {
                     run.input.finish();
                 }
                 self.phase = Phase::Running(Box::new(run));
+                self.settled = Some(now + SETTLED);
             }
         }
         true

@@ -41,8 +41,8 @@ pub(crate) fn read(open: &Open<'_>) -> Result<(Specification, Terms), Error> {
             Field::Argument(argument) => specification.arguments.push(argument.to_vec()),
             Field::Arg0(name) => specification.arg0 = Some(name.to_vec()),
             Field::Inherited(entries) => {
-                let entries = entries.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-                specification.inherited.extend(entries.map(<[u8]>::to_vec));
+                specification.inherited.extend_from_slice(entries);
+                specification.inherited.push(0);
             }
             Field::Set(entry) => specification.set.push(entry.to_vec()),
             Field::Unset(key) => specification.unset.push(key.to_vec()),

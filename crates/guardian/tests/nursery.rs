@@ -600,6 +600,22 @@ fn what_is_wrong_with_a_beginning_is_said_in_words() {
 }
 
 #[test]
+fn a_program_that_runs_on_costs_less_memory_than_its_start() {
+    if !support::is_root() {
+        return;
+    }
+    let nursery = Nursery::new();
+    let (_guardian, _, forked) = nursery.run(1, &["sleep", "60"], &[]);
+    let dirty = || {
+        let rollup = std::fs::read_to_string(format!("/proc/{forked}/smaps_rollup")).unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    let before = dirty();
+    eventually("what the start has used is given back", || dirty() + 8 <= before);
+}
+
+#[test]
 fn an_idle_nursery_uses_no_time() {
     let nursery = Nursery::new();
     let _programs: Vec<_> = (1..=5).map(|run| nursery.run(run, &["sleep", "60"], &[])).collect();

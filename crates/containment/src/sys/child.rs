@@ -12,6 +12,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::io::read;
 use rustix::process::chdir;
 
+use crate::environment::Block;
+
 use super::init::Namespace;
 use super::signals::{block_only, ignore_none};
 
@@ -19,13 +21,15 @@ use super::signals::{block_only, ignore_none};
 #[derive(Debug)]
 pub(crate) struct Strings {
     pointers: Vec<*const c_char>,
-    _owned: Vec<CString>,
+    _owned: Vec<u8>,
 }
 
 impl Strings {
-    pub(crate) fn new(owned: Vec<CString>) -> Self {
-        // A CString's bytes are on the heap: moving the vector of them moves no byte.
-        let mut pointers: Vec<_> = owned.iter().map(|string| string.as_ptr()).collect();
+    /// The bytes of a vector are on the heap: moving it moves none of them.
+    pub(crate) fn new(block: Block) -> Self {
+        let owned = block.into_bytes();
+        let mut pointers: Vec<*const c_char> =
+            owned.split_inclusive(|byte| *byte == 0).map(|string| string.as_ptr().cast()).collect();
         pointers.push(std::ptr::null());
         Self { pointers, _owned: owned }
     }

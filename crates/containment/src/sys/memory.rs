@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! Memory that is shared with forks.
+//! Memory that is shared with forks, and memory that is given back.
 
 use std::io;
 use std::mem::size_of;
@@ -28,4 +28,32 @@ pub(crate) fn shared() -> io::Result<&'static Shared> {
     // which are valid for atomics. Everything in it is an atomic, so that other processes may
     // write meanwhile.
     Ok(unsafe { &*memory.cast::<Shared>() })
+}
+
+/// More than this function and the two calls in it use of the stack.
+const FRAMES: usize = 1024;
+
+/// So much of the stack below is looked at.
+const DEPTH: usize = 128 * 1024;
+
+/// Gives memory back to the kernel that the calling process has used and doesn't need now: free
+/// parts of the heap, and the stack below. What is used again costs a fault for each page.
+#[doc(alias = "malloc_trim")]
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no memory that is in use.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+    // SAFETY: it only asks.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let here = 0_u8;
+    let end = std::hint::black_box(&raw const here) as usize;
+    let end = end.saturating_sub(FRAMES) & !(page - 1);
+    // SAFETY: a stack grows downwards, so below this frame no object lives; with the kernel's guard
+    // gap of 1 MiB nothing else is mapped there (mmap(2), MAP_GROWSDOWN). Where not all of it is
+    // mapped, the rest is given back all the same (madvise(2), ENOMEM).
+    unsafe {
+        libc::madvise(end.saturating_sub(DEPTH) as *mut libc::c_void, DEPTH, libc::MADV_DONTNEED)
+    };
 }

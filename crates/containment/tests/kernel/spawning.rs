@@ -199,7 +199,7 @@ fn a_program_is_found_in_the_path_it_will_see_from_the_directory_it_will_have() 
     files.write("bin/proton-test-tool", "#!/bin/sh\necho found $0\n", 0o755);
     let mut spec = program("proton-test-tool", &[]);
     spec.directory = Some(files.0.as_os_str().as_encoded_bytes().to_vec());
-    spec.inherited = bytes(&["PATH=/usr/bin:/bin"]);
+    spec.inherited = b"PATH=/usr/bin:/bin".to_vec();
     spec.set = bytes(&["PATH=/nonexistent:bin:/bin"]);
     assert_eq!(host.output(&spec), "found bin/proton-test-tool\n");
     spec.set.clear();

@@ -76,7 +76,7 @@ fn a_group_alone_leaves_no_supplementary_group() {
 fn another_user_has_its_own_home_and_name() {
     let mut host = Host::new();
     let mut spec = nobody("echo $HOME $USER $LOGNAME");
-    spec.inherited = bytes(&["HOME=/root", "USER=root", "LOGNAME=root"]);
+    spec.inherited = b"HOME=/root\0USER=root\0LOGNAME=root".to_vec();
     assert_eq!(host.output(&spec), "/nonexistent nobody nobody\n");
     spec.set = bytes(&["HOME=/tmp"]);
     assert_eq!(host.output(&spec), "/tmp nobody nobody\n");
