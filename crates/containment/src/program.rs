@@ -128,7 +128,9 @@ impl Program {
 
     /// Its exec has succeeded or failed.
     pub(crate) fn is_launched(&mut self) {
-        self.launch.take().map(Launch::is_over);
+        if let Some(launch) = self.launch.take() {
+            launch.end();
+        }
     }
 
     /// Learns who it is, where somebody else has started it. Never blocks.

@@ -100,7 +100,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
                 Some(namespace) => namespace::refused(namespace, &error),
                 None => failed(Step::Fork, &error),
             };
-            launch.is_over();
+            launch.end();
             return Err(refused);
         }
     };

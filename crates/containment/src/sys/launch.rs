@@ -25,7 +25,7 @@ const STACK: usize = 64 * 1024;
 const GUARD: usize = 64 * 1024;
 
 /// A plan that is carried out. The child may use its memory, so that this is given back by
-/// [`Launch::is_over`] only.
+/// [`Launch::end`] only.
 #[derive(Debug)]
 pub(crate) struct Launch {
     plan: ManuallyDrop<Box<Plan>>,
@@ -65,7 +65,7 @@ impl Launch {
     }
 
     /// There is no child, or it has executed the program, or is dead.
-    pub(crate) fn is_over(self) {
+    pub(crate) fn end(self) {
         drop(ManuallyDrop::into_inner(self.plan));
         drop(ManuallyDrop::into_inner(self.stack));
     }
