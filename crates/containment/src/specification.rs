@@ -63,6 +63,9 @@ pub enum Stdio {
     Inherit,
     /// The same open file as the program's standard output; for descriptor 2 only.
     SameAsStdout,
+    /// The descriptor of the same number in [`Around::passed`](crate::Around::passed), its flags
+    /// untouched.
+    Passed,
 }
 
 /// One resource limit. `None` is no limit.

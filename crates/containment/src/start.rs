@@ -26,6 +26,10 @@ pub struct Around<'a> {
     /// Is told the path of a cgroup right before that is made, so that it can be cleaned also when
     /// this process is killed: [`cgroup::Cleaning`].
     pub announce: Option<Announce<'a>>,
+    /// What becomes the program's descriptors 0, 1 and 2 where it is [`Stdio::Passed`].
+    ///
+    /// [`Stdio::Passed`]: crate::Stdio::Passed
+    pub passed: [Option<BorrowedFd<'a>>; 3],
 }
 
 impl std::fmt::Debug for Around<'_> {
@@ -34,6 +38,7 @@ impl std::fmt::Debug for Around<'_> {
         f.debug_struct("Around")
             .field("give_up", &self.give_up)
             .field("announces", &announces)
+            .field("passed", &self.passed)
             .finish()
     }
 }
@@ -59,7 +64,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
     // Before a group is made, which would have to be removed again.
     let namespace = spec.pid_namespace.then(|| namespace::prepare(spec)).transpose()?;
     let (namespace, init) = namespace.unzip();
-    let (ends, pipes) = stdio::prepare(&spec.stdio)?;
+    let (ends, pipes) = stdio::prepare(&spec.stdio, &around.passed)?;
     let pipe = || stdio::pipe().map_err(|error| failed(Step::Fork, &error));
     let (gate, gate_keeper) = pipe()?;
     let (report, report_writer) = pipe()?;

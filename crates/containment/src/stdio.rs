@@ -4,7 +4,7 @@
 //! Descriptors 0, 1 and 2 of the program, and our ends of them.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -43,8 +43,16 @@ fn null(index: usize) -> io::Result<OwnedFd> {
     above_stdio(fd)
 }
 
-fn prepare_one(index: usize, wanted: Stdio) -> io::Result<(End, Option<OwnedFd>)> {
+fn prepare_one(
+    index: usize,
+    wanted: Stdio,
+    passed: Option<BorrowedFd<'_>>,
+) -> io::Result<(End, Option<OwnedFd>)> {
     match wanted {
+        Stdio::Passed => {
+            let passed = passed.ok_or(io::Error::from_raw_os_error(libc::EBADF))?;
+            Ok((End::Owned(fcntl_dupfd_cloexec(passed, 3)?), None))
+        }
         Stdio::Inherit => Ok((End::Inherited, None)),
         Stdio::SameAsStdout => Ok((End::SameAsStdout, None)),
         Stdio::Null => Ok((End::Owned(null(index)?), None)),
@@ -58,14 +66,18 @@ fn prepare_one(index: usize, wanted: Stdio) -> io::Result<(End, Option<OwnedFd>)
 }
 
 /// The program's three ends, and ours.
-pub(crate) fn prepare(wanted: &[Stdio; 3]) -> Result<([End; 3], Pipes), Error> {
+pub(crate) fn prepare(
+    wanted: &[Stdio; 3],
+    passed: &[Option<BorrowedFd<'_>>; 3],
+) -> Result<([End; 3], Pipes), Error> {
     let [stdin, stdout, _] = wanted;
     if [stdin, stdout].contains(&&Stdio::SameAsStdout) {
         return Err(Error::specification("only stderr can be the same as stdout"));
     }
     let prepare = |index: usize| {
         let wanted = wanted.get(index).copied().unwrap_or_default();
-        prepare_one(index, wanted).map_err(|error| {
+        let passed = passed.get(index).copied().flatten();
+        prepare_one(index, wanted, passed).map_err(|error| {
             let name = NAMES.get(index).copied().unwrap_or_default();
             Error::new(Step::Stdio, error.raw_os_error().unwrap_or(0), name)
         })

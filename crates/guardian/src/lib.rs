@@ -22,6 +22,7 @@ mod input;
 mod nursery;
 mod outbox;
 mod output;
+mod passing;
 mod polling;
 mod report;
 mod room;

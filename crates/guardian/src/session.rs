@@ -18,6 +18,7 @@ use crate::group::Answer;
 use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
 use crate::output::Output;
+use crate::passing::Passed;
 use crate::polling::{Found, PollSet, Token};
 use crate::report;
 use crate::room;
@@ -42,6 +43,8 @@ pub(crate) struct Session<'t> {
     left: bool,
     signals: &'t mut Signals,
     inbox: Inbox,
+    /// What came with OPEN, until the program has it.
+    passed: Passed,
     outbox: Outbox<'t>,
     hearing: Hearing,
     phase: Phase,
@@ -103,6 +106,7 @@ pub(crate) fn serve(
         left: false,
         signals,
         inbox: Inbox::default(),
+        passed: Passed::default(),
         outbox: Outbox::new(output)?,
         hearing: Hearing::Frames,
         phase: Phase::Idle,
@@ -222,7 +226,12 @@ impl Session<'_> {
     }
 
     fn hear_controller(&mut self, buffer: &mut [u8], now: Instant) {
-        let mut bytes: &[u8] = match read(self.controller, &mut *buffer) {
+        // Later ones would be nobody's; the kernel closes what nobody asks for.
+        let heard = match self.phase {
+            Phase::Idle => self.passed.read(self.controller, &mut *buffer),
+            _ => read(self.controller, &mut *buffer),
+        };
+        let mut bytes: &[u8] = match heard {
             Ok(0) => return self.controller_is_gone(now),
             Ok(length) => &buffer[..length],
             Err(Errno::AGAIN | Errno::INTR) => return,
@@ -293,10 +302,12 @@ impl Session<'_> {
         // HELLO first: a controller that has not heard it may try elsewhere, and no program runs
         // twice.
         self.outbox.flush();
+        let passed = std::mem::take(&mut self.passed);
         let started = specification::read(open).and_then(|(specification, terms)| {
             let around = Around {
                 give_up: Some(self.controller),
                 announce: self.nursed.map(|nursed| nursed.announce),
+                passed: passed.deal(&specification.stdio)?,
             };
             let starting = start(&specification, &around)?;
             Ok(Pending { starting, terms, eof: false })

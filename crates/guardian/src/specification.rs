@@ -56,7 +56,7 @@ pub(crate) fn read(open: &Open<'_>) -> Result<(Specification, Terms), Error> {
             }
             Field::Stdio(each) => {
                 for (ours, theirs) in specification.stdio.iter_mut().zip(each) {
-                    *ours = stdio(theirs)?;
+                    *ours = stdio(theirs);
                 }
             }
             Field::Credit { stdout, stderr } => {
@@ -102,12 +102,12 @@ fn duration(milliseconds: u32) -> Duration {
     Duration::from_millis(u64::from(milliseconds))
 }
 
-fn stdio(wire: WireStdio) -> Result<Stdio, Error> {
+fn stdio(wire: WireStdio) -> Stdio {
     match wire {
-        WireStdio::Piped => Ok(Stdio::Piped),
-        WireStdio::Null => Ok(Stdio::Null),
-        WireStdio::SameAsStdout => Ok(Stdio::SameAsStdout),
-        WireStdio::Passed => Err(refusal("no descriptor came with the specification")),
+        WireStdio::Piped => Stdio::Piped,
+        WireStdio::Null => Stdio::Null,
+        WireStdio::SameAsStdout => Stdio::SameAsStdout,
+        WireStdio::Passed => Stdio::Passed,
     }
 }
 
@@ -123,6 +123,6 @@ fn place(specification: &mut Specification, place: cgroup::Place) -> Result<(), 
     }
 }
 
-fn refusal(sentence: &str) -> Error {
+pub(crate) fn refusal(sentence: &str) -> Error {
     Error { step: Step::Specification, errno: 0, detail: sentence.into() }
 }

@@ -90,10 +90,12 @@ fn a_nul_in_an_argument_is_refused_not_cut() {
 }
 
 #[test]
-fn a_passed_descriptor_is_refused_in_words() {
+fn a_descriptor_that_was_not_passed_is_missed_in_words() {
     use proton_stream_protocol::Stdio;
     let stdio = Field::Stdio([Stdio::Passed, Stdio::Piped, Stdio::Piped]);
-    assert_eq!(refusal(&["true"], &[stdio]).0, 1);
+    let (step, _, sentence) = refusal(&["true"], &[stdio]);
+    assert_eq!(step, 1);
+    assert_eq!(sentence, "0 descriptors came with the specification, stdio names 1");
 }
 
 #[test]

@@ -172,6 +172,11 @@ impl Guardian {
     }
 
     pub fn open(&mut self, program: &[&str], fields: &[Field<'_>]) {
+        self.say_bytes(&Self::opening(program, fields));
+    }
+
+    /// OPEN as [`open`](Self::open) says it.
+    pub fn opening(program: &[&str], fields: &[Field<'_>]) -> Vec<u8> {
         let mut all = vec![Field::Program(program[0].as_bytes())];
         all.extend(program[1..].iter().map(|argument| Field::Argument(argument.as_bytes())));
         all.push(Field::Inherited(b"PATH=/usr/local/bin:/usr/bin:/bin"));
@@ -179,7 +184,9 @@ impl Guardian {
             all.push(Field::Credit { stdout: 1 << 30, stderr: 1 << 30 });
         }
         all.extend_from_slice(fields);
-        self.say(&ToGuardian::Open(Open { package: b"test", fields: all }));
+        let mut wire = Vec::new();
+        ToGuardian::Open(Open { package: b"test", fields: all }).encode(&mut wire);
+        wire
     }
 
     pub fn started(&mut self, program: &[&str]) -> u32 {
