@@ -15,6 +15,7 @@
 
 mod arguments;
 mod doctor;
+mod embed;
 mod ending;
 mod group;
 mod inbox;
@@ -32,6 +33,8 @@ mod shell;
 mod specification;
 mod sweep;
 
+pub use embed::{came_too_late, is_embedded, maybe_run, EMBEDDED};
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -41,7 +44,10 @@ use rustix::stdio::{stdin, stdout};
 
 /// The executable: reads the arguments of the process and does what they say.
 pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    run(std::env::args_os().skip(1).collect())
+}
+
+fn run(arguments: Vec<OsString>) -> ExitCode {
     match arguments.split_first() {
         Some((first, [])) if first == "session" => match serve_on_stdio() {
             Ok(()) => ExitCode::SUCCESS,
