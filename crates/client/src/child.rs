@@ -1,0 +1,319 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! A running program with its pipes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use proton_stream_protocol::{Stdio as Wire, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::session::{End, Lease, Phase, Shared, ROOM};
+use crate::{Error, Exit, Info, Signal, Stats};
+
+/// A running program, as in `tokio::process`.
+///
+/// When this is dropped the program and all that it has started is ended, SIGTERM first. To let a
+/// program finish, wait for it.
+#[derive(Debug)]
+pub struct Child {
+    /// What is written here the program reads.
+    pub stdin: Option<ChildStdin>,
+    /// What the program writes to descriptor 1.
+    pub stdout: Option<ChildStdout>,
+    /// What the program writes to descriptor 2.
+    pub stderr: Option<ChildStderr>,
+    lease: Lease,
+}
+
+/// All that a program wrote, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// How it ended.
+    pub exit: Exit,
+    /// What it wrote to descriptor 1, where that was piped.
+    pub stdout: Vec<u8>,
+    /// What it wrote to descriptor 2, where that was piped.
+    pub stderr: Vec<u8>,
+}
+
+/// A program's stdin. Dropped, or shut down, the program reads an end of file after all that was
+/// written before.
+///
+/// A write takes bytes over as long as less than 256 KiB wait; [`flush`] waits until they are in
+/// the program's pipe.
+///
+/// [`flush`]: tokio::io::AsyncWrite::poll_flush
+#[derive(Debug)]
+pub struct ChildStdin(Pipe);
+
+/// A program's stdout. Once it is dropped, what the program writes is thrown away: it gets no
+/// SIGPIPE.
+#[derive(Debug)]
+pub struct ChildStdout(Pipe);
+
+/// A program's stderr. Once it is dropped, what the program writes is thrown away.
+#[derive(Debug)]
+pub struct ChildStderr(Pipe);
+
+struct Pipe(Arc<Shared>);
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.info().os_pid)
+    }
+}
+
+impl Child {
+    pub(crate) fn new(lease: Lease, stdio: [Wire; 3]) -> Self {
+        let pipe = |index: usize| (stdio[index] == Wire::Piped).then(|| Pipe(Arc::clone(&lease)));
+        Self {
+            stdin: pipe(0).map(ChildStdin),
+            stdout: pipe(1).map(ChildStdout),
+            stderr: pipe(2).map(ChildStderr),
+            lease,
+        }
+    }
+
+    /// The program's pid; `None` once it was reaped.
+    pub fn id(&self) -> Option<u32> {
+        self.lease.info().os_pid
+    }
+
+    /// What is known of the run.
+    pub fn info(&self) -> Info {
+        self.lease.info()
+    }
+
+    /// Closes stdin, unless it was taken, and waits for the end of the program and its tree.
+    ///
+    /// It may be called any number of times and dropped at any time: the answer is the same. What
+    /// the program writes must be read meanwhile, or it waits when a window is full, and so does
+    /// this; see [`wait_with_output`](Self::wait_with_output).
+    ///
+    /// # Errors
+    /// [`Error::NoRuntime`] when the runtime that the program was started on has ended.
+    pub async fn wait(&mut self) -> Result<Exit, Error> {
+        drop(self.stdin.take());
+        self.lease.exit().await
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<Exit>, Error> {
+        match &self.lease.lock().phase {
+            Phase::Ended(exit) => Ok(Some(exit.clone())),
+            Phase::LetGo | Phase::Failed(_) => Err(Error::NoRuntime),
+            _ => Ok(None),
+        }
+    }
+
+    /// Closes stdin and gathers what the program writes until its end.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub async fn wait_with_output(mut self) -> Result<Output, Error> {
+        drop(self.stdin.take());
+        let (mut stdout, mut stderr) = (self.stdout.take(), self.stderr.take());
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let both = std::future::poll_fn(|context| {
+            let of_stdout =
+                gather(stdout.as_mut().map(|pipe| &pipe.0), Stream::Stdout, &mut out, context);
+            let of_stderr =
+                gather(stderr.as_mut().map(|pipe| &pipe.0), Stream::Stderr, &mut err, context);
+            match (of_stdout, of_stderr) {
+                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        });
+        both.await;
+        // Its guardian's death is in the exit: what came before is worth having.
+        Ok(Output { exit: self.lease.exit().await?, stdout: out, stderr: err })
+    }
+
+    /// Kills the program's whole tree with SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub async fn kill(&mut self) -> Result<Exit, Error> {
+        self.start_kill();
+        self.wait().await
+    }
+
+    /// Kills the program's whole tree with SIGKILL. Without effect once it has ended.
+    pub fn start_kill(&mut self) {
+        self.lease.signal(Signal::KILL, true);
+    }
+
+    /// Sends a signal to the program. Without effect once it has ended.
+    pub fn signal(&self, signal: Signal) {
+        self.lease.signal(signal, false);
+    }
+
+    /// Ends the program: SIGTERM to the tree, SIGKILL after the kill delay; resolves when the tree
+    /// is dead. What was not read is thrown away.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub async fn close(&mut self) -> Result<Exit, Error> {
+        self.lease.ask_to_close();
+        self.lease.closed().await
+    }
+
+    /// What the run's cgroup counts.
+    ///
+    /// # Errors
+    /// [`Error::Group`] without a cgroup; [`Error::Closed`] when the program has ended.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        self.lease.stats().await
+    }
+}
+
+/// Reads whatever there is; ready when there will be no more.
+fn gather(
+    pipe: Option<&Pipe>,
+    stream: Stream,
+    all: &mut Vec<u8>,
+    context: &Context<'_>,
+) -> Poll<()> {
+    let Some(Pipe(shared)) = pipe else { return Poll::Ready(()) };
+    shared.with(|state| {
+        let output = state.output(stream);
+        while let Some(chunk) = output.take() {
+            all.extend_from_slice(&chunk);
+        }
+        if output.end.is_some() {
+            return Poll::Ready(());
+        }
+        output.reader = Some(context.waker().clone());
+        Poll::Pending
+    })
+}
+
+impl Pipe {
+    fn poll_read(
+        &self,
+        stream: Stream,
+        context: &Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.0.with(|state| {
+            let output = state.output(stream);
+            let before = buffer.filled().len();
+            output.read(buffer);
+            if buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+            match output.end {
+                Some(End::Whole) => Poll::Ready(Ok(())),
+                Some(End::Cut) => Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the program was ended before all of its output was read",
+                ))),
+                None => {
+                    output.reader = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+    }
+
+    fn discard(&self, stream: Stream) {
+        self.0.with(|state| state.output(stream).discard());
+    }
+}
+
+impl AsyncRead for ChildStdout {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(Stream::Stdout, context, buffer)
+    }
+}
+
+impl AsyncRead for ChildStderr {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(Stream::Stderr, context, buffer)
+    }
+}
+
+impl AsyncWrite for ChildStdin {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0 .0.with(|state| {
+            if !state.stdin.has_room(ROOM) {
+                state.stdin.writer = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            let length = bytes.len().min(ROOM);
+            match state.stdin.push(Bytes::copy_from_slice(&bytes[..length])) {
+                Ok(()) => Poll::Ready(Ok(length)),
+                Err(error) => Poll::Ready(Err(error.into())),
+            }
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0 .0.with(|state| {
+            let offset = state.stdin.accepted();
+            state.stdin.ask(offset);
+            match state.stdin.is_written(offset) {
+                Ok(true) => Poll::Ready(Ok(())),
+                Ok(false) => {
+                    state.stdin.writer = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                Err(error) => Poll::Ready(Err(error.into())),
+            }
+        })
+    }
+
+    /// The end of file follows what was written, also if this is dropped.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0 .0.with(|state| state.stdin.finish());
+        self.poll_flush(context)
+    }
+}
+
+impl Drop for ChildStdin {
+    fn drop(&mut self) {
+        self.0 .0.with(|state| state.stdin.finish());
+    }
+}
+
+impl Drop for ChildStdout {
+    fn drop(&mut self) {
+        self.0.discard(Stream::Stdout);
+    }
+}
+
+impl Drop for ChildStderr {
+    fn drop(&mut self) {
+        self.0.discard(Stream::Stderr);
+    }
+}

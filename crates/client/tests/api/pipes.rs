@@ -1,0 +1,137 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! Plain streams, as with `tokio::process`.
+
+use proton_stream::{Command, Reason, Signal, Stdio};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{cases, eventually, soon, Case, Tag};
+
+pub(crate) const CASES: &[Case] = cases![
+    output_gathers_both_streams_and_the_exit,
+    a_child_is_written_to_and_read_from,
+    wait_can_be_repeated_and_dropped,
+    wait_closes_stdin,
+    a_kill_is_a_kill_of_the_whole_tree,
+    a_dropped_stdout_does_not_block_the_program,
+    a_child_that_is_let_go_cuts_its_streams,
+    a_command_of_std_is_taken_over,
+    a_command_can_be_spawned_again,
+];
+
+async fn output_gathers_both_streams_and_the_exit() {
+    let output = Command::new("sh")
+        .args(["-c", "head -c 1000000 /dev/zero; echo error >&2; cat; exit 4"])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!((output.stdout.len(), &output.stderr[..]), (1_000_000, &b"error\n"[..]));
+    assert_eq!(output.exit.status().unwrap().code(), Some(4));
+}
+
+async fn a_child_is_written_to_and_read_from() {
+    let mut child =
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().await.unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    assert!(child.stderr.is_none());
+    let all: Vec<u8> = (0..4 << 20).map(|index: u32| (index % 253) as u8).collect();
+    let sent = all.clone();
+    let writer = tokio::spawn(async move {
+        stdin.write_all(&sent).await.unwrap();
+        stdin.flush().await.unwrap();
+        stdin.shutdown().await.unwrap();
+    });
+    let mut read = Vec::new();
+    soon("all of it", stdout.read_to_end(&mut read)).await.unwrap();
+    writer.await.unwrap();
+    assert!(read == all);
+    assert!(soon("the end", child.wait()).await.unwrap().success());
+}
+
+async fn wait_can_be_repeated_and_dropped() {
+    let mut child = Command::new("sh")
+        .args(["-c", "read x; exit 6"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .await
+        .unwrap();
+    let stdin = child.stdin.take();
+    assert_eq!(child.try_wait().unwrap(), None);
+    for _ in 0..5 {
+        tokio::select! {
+            biased;
+            _ = child.wait() => panic!("it has not ended"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(stdin);
+    let exit = soon("the end", child.wait()).await.unwrap();
+    assert_eq!(exit.code(), Some(6));
+    assert_eq!(child.wait().await.unwrap(), exit);
+    assert_eq!(child.try_wait().unwrap(), Some(exit));
+    assert_eq!(child.id(), None);
+}
+
+async fn wait_closes_stdin() {
+    let mut child =
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().await.unwrap();
+    assert!(soon("the end", child.wait()).await.unwrap().success());
+}
+
+async fn a_kill_is_a_kill_of_the_whole_tree() {
+    let tag = Tag::new();
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' TERM; (trap '' TERM; sleep 60) & sleep 60"])
+        .with(|_| tag.options())
+        .spawn()
+        .await
+        .unwrap();
+    eventually("all run", || tag.alive().len() >= 3).await;
+    let exit = soon("the end", child.kill()).await.unwrap();
+    assert_eq!(exit.reason(), &Reason::Signal(Signal::KILL));
+    assert_eq!(tag.alive(), []);
+}
+
+async fn a_dropped_stdout_does_not_block_the_program() {
+    let mut child = Command::new("sh")
+        .args(["-c", "head -c 3000000 /dev/zero; exit 5"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .await
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 100]).await.unwrap();
+    drop(stdout);
+    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(5));
+}
+
+async fn a_child_that_is_let_go_cuts_its_streams() {
+    let mut child = Command::new("sh")
+        .args(["-c", "echo begun; sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .await
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 6]).await.unwrap();
+    drop(child);
+    let error = soon("the cut", stdout.read(&mut [0; 1])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+async fn a_command_of_std_is_taken_over() {
+    let mut std = std::process::Command::new("sh");
+    std.args(["-c", "pwd; echo $A ${B-unset}"]).env("A", "a").env("B", "b").env_remove("B");
+    std.current_dir("/usr");
+    let output = Command::from(&std).output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "/usr\na unset\n");
+}
+
+async fn a_command_can_be_spawned_again() {
+    let mut command = Command::new("true");
+    for _ in 0..3 {
+        assert!(command.status().await.unwrap().success());
+    }
+}
