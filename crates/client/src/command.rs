@@ -6,8 +6,10 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use crate::session::{self, Specification};
-use crate::{Child, Error, Exit, Options, Output, Stdio};
+use proton_stream_protocol::Stdio as Wire;
+
+use crate::session::{self, Lease, Specification};
+use crate::{Child, Error, Exit, Messages, Options, Output, ProtonStream, Stdio};
 
 /// A program to be started, as in [`std::process::Command`].
 ///
@@ -147,7 +149,8 @@ impl Command {
     /// # Errors
     /// As for [`ProtonStream::open`](crate::ProtonStream::open).
     pub async fn spawn(&mut self) -> Result<Child, Error> {
-        self.start([Stdio::inherit, Stdio::inherit, Stdio::inherit]).await
+        let (lease, stdio) = self.start([Stdio::inherit, Stdio::inherit, Stdio::inherit]).await?;
+        Ok(Child::new(lease, stdio))
     }
 
     /// Starts the program and waits for its end.
@@ -163,18 +166,28 @@ impl Command {
     /// # Errors
     /// As for [`spawn`](Self::spawn).
     pub async fn output(&mut self) -> Result<Output, Error> {
-        let child = self.start([Stdio::null, Stdio::piped, Stdio::piped]);
-        child.await?.wait_with_output().await
+        let (lease, stdio) = self.start([Stdio::null, Stdio::piped, Stdio::piped]).await?;
+        Child::new(lease, stdio).wait_with_output().await
     }
 
-    async fn start(&self, defaults: [fn() -> Stdio; 3]) -> Result<Child, Error> {
+    /// Starts the program in message mode. Streams that were not named are piped; those that are
+    /// not piped bring no messages.
+    ///
+    /// # Errors
+    /// As for [`spawn`](Self::spawn).
+    pub async fn open(&self) -> Result<(ProtonStream, Messages), Error> {
+        let (lease, _) = self.start([Stdio::piped, Stdio::piped, Stdio::piped]).await?;
+        Ok(ProtonStream::new(lease))
+    }
+
+    async fn start(&self, defaults: [fn() -> Stdio; 3]) -> Result<(Lease, [Wire; 3]), Error> {
         let default = defaults.map(|default| default());
         let mut stdio = default.each_ref();
         for (chosen, given) in stdio.iter_mut().zip(&self.stdio) {
             *chosen = given.as_ref().unwrap_or(*chosen);
         }
         let wire = stdio.map(Stdio::wire);
-        if wire[..2].contains(&proton_stream_protocol::Stdio::SameAsStdout) {
+        if wire[..2].contains(&Wire::SameAsStdout) {
             return Err(Error::Invalid {
                 what: "stdin or stdout",
                 value: "the same as stdout".to_owned(),
@@ -190,7 +203,7 @@ impl Command {
             descriptors: descriptors.collect(),
             options: &self.options,
         });
-        Ok(Child::new(lease.await?, wire))
+        Ok((lease.await?, wire))
     }
 }
 

@@ -9,6 +9,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("proton-stream runs on Linux only (5.4 or newer)");
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod child;
 mod command;
 mod error;
@@ -21,6 +23,7 @@ mod session;
 mod signal;
 mod specification;
 mod stdio;
+pub mod worker;
 
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, Output};
 pub use command::Command;
@@ -33,3 +36,4 @@ pub use options::{Containment, OnExit, Options, Stderr, Transport};
 pub use proton_stream_guardian::maybe_run;
 pub use signal::Signal;
 pub use stdio::Stdio;
+pub use worker::{run, Worker};

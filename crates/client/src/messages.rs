@@ -96,9 +96,13 @@ impl ProtonStream {
             descriptors: Vec::new(),
             options: &options,
         });
-        let lease = Arc::new(lease.await?);
+        Ok(Self::new(lease.await?))
+    }
+
+    pub(crate) fn new(lease: Lease) -> (Self, Messages) {
+        let lease = Arc::new(lease);
         let messages = Messages { lease: Arc::clone(&lease), number: 0, is_connected_told: false };
-        Ok((Self { lease }, messages))
+        (Self { lease }, messages)
     }
 
     /// Queues bytes for the program's stdin. Never waits.

@@ -28,7 +28,7 @@ pub(crate) const CASES: &[Case] = cases![
 ];
 
 /// Polls `future` up to `times` times, and drops it: also when nothing wakes it for a while.
-async fn cut<F: Future>(times: usize, future: F) -> Option<F::Output> {
+pub(crate) async fn cut<F: Future>(times: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut polled = 0;
     let polls = poll_fn(|context| {

@@ -8,9 +8,11 @@
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
+mod blocking;
 mod cancel;
 mod containment;
 mod data;
+mod embed;
 mod exit;
 mod flow;
 mod host;
@@ -18,6 +20,7 @@ mod input;
 mod pipes;
 mod start;
 mod support;
+mod worker;
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -34,12 +37,23 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         pipes::CASES,
         containment::CASES,
         cancel::CASES,
+        worker::CASES,
+        blocking::CASES,
+        embed::CASES,
     ]
     .into_iter()
     .flatten()
 }
 
 fn main() -> ExitCode {
+    // Those who make a mistake, of their own accord.
+    let first = std::env::args().nth(1).unwrap_or_default();
+    if embed::FORGETFUL.contains(&first.as_str()) {
+        return embed::forgetful(&first);
+    }
+    if std::env::var_os("PROTON_CLIENT_THREAD").is_some() {
+        std::thread::spawn(std::thread::park);
+    }
     proton_stream::maybe_run();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();

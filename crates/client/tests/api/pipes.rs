@@ -3,7 +3,7 @@
 
 //! Plain streams, as with `tokio::process`.
 
-use proton_stream::{Command, Reason, Signal, Stdio};
+use proton_stream::{Command, Reason, Signal, Stdio, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{cases, eventually, soon, Case, Tag};
@@ -18,6 +18,10 @@ pub(crate) const CASES: &[Case] = cases![
     a_child_that_is_let_go_cuts_its_streams,
     a_command_of_std_is_taken_over,
     a_command_can_be_spawned_again,
+    a_file_is_the_programs_own_and_its_flags_stay,
+    what_is_inherited_is_the_same_open_file,
+    a_pipe_between_two_programs_needs_nobody_in_between,
+    only_stderr_can_be_the_same_as_stdout,
 ];
 
 async fn output_gathers_both_streams_and_the_exit() {
@@ -134,4 +138,55 @@ async fn a_command_can_be_spawned_again() {
     for _ in 0..3 {
         assert!(command.status().await.unwrap().success());
     }
+}
+
+async fn a_file_is_the_programs_own_and_its_flags_stay() {
+    for transport in [Transport::Nursery, Transport::Process] {
+        let path = std::env::temp_dir().join(format!("proton-file-{}", std::process::id()));
+        std::fs::write(&path, "from a file\n").unwrap();
+        let input = std::fs::File::open(&path).unwrap();
+        let output = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let ours = output.try_clone().unwrap();
+        let exit = Command::new("sh")
+            .args(["-c", "read x; echo \"$x\" again; echo error >&2; exit 3"])
+            .with(|options| options.transport(transport))
+            .stdin(input)
+            .stdout(output)
+            .stderr(Stdio::same_as_stdout())
+            .status()
+            .await
+            .unwrap();
+        assert_eq!(exit.code(), Some(3));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "from a file\nfrom a file again\nerror\n", "{transport:?}");
+        let flags = rustix::fs::fcntl_getfl(&ours).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+async fn what_is_inherited_is_the_same_open_file() {
+    let output = Command::new("sh")
+        .args(["-c", "readlink /proc/self/fd/0 /proc/self/fd/2"])
+        .stdin(Stdio::inherit())
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .unwrap();
+    let link = |fd: u32| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+    let expected = format!("{}\n{}\n", link(0).display(), link(2).display());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+async fn a_pipe_between_two_programs_needs_nobody_in_between() {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let mut seq = Command::new("seq").args(["1", "100000"]).stdout(writer).spawn().await.unwrap();
+    let output = Command::new("wc").arg("-l").stdin(reader).output().await.unwrap();
+    assert_eq!(output.stdout, b"100000\n");
+    assert!(seq.wait().await.unwrap().success());
+}
+
+async fn only_stderr_can_be_the_same_as_stdout() {
+    let refused = Command::new("true").stdin(Stdio::same_as_stdout()).status().await.unwrap_err();
+    assert!(matches!(refused, proton_stream::Error::Invalid { .. }), "{refused}");
 }
