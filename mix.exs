@@ -52,6 +52,7 @@ defmodule ProtonStream.MixProject do
         "REUSE.toml",
         "SECURITY.md",
         "crates/*/Cargo.toml",
+        "crates/*/examples",
         "crates/*/src",
         "crates/*/tests",
         "docs",

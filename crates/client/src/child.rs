@@ -144,7 +144,8 @@ impl Child {
         Ok(Output { exit: self.lease.exit().await?, stdout: out, stderr: err })
     }
 
-    /// Kills the program's whole tree with SIGKILL and waits for its end.
+    /// Kills the program's whole tree with SIGKILL and waits for its end, also where nobody reads
+    /// what it has written: that can still be read afterwards.
     ///
     /// # Errors
     /// As for [`wait`](Self::wait).
@@ -155,7 +156,7 @@ impl Child {
 
     /// Kills the program's whole tree with SIGKILL. Without effect once it has ended.
     pub fn start_kill(&mut self) {
-        self.lease.signal(Signal::KILL, true);
+        self.lease.kill();
     }
 
     /// Sends a signal to the program. Without effect once it has ended.

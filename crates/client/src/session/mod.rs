@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     socket: UnixStream,
     way: Way,
     kill_delay: Duration,
+    windows: [u32; 2],
     state: Mutex<State>,
     /// The phase has changed.
     changed: Notify,
@@ -71,6 +72,7 @@ impl Shared {
             socket,
             way,
             kill_delay: options.kill_delay,
+            windows: options.window,
             state: Mutex::new(State::new(options, unsent)),
             changed: Notify::new(),
             stdin_moved: Notify::new(),
@@ -227,6 +229,12 @@ impl Shared {
                 frame.encode(&mut state.out);
             }
         });
+    }
+
+    /// Kills the whole tree. What it has written stays to be read.
+    pub(crate) fn kill(&self) {
+        self.with(|state| state.make_room_for_the_rest(self.windows));
+        self.signal(Signal::KILL, true);
     }
 
     async fn ask(&self, frame: &ToGuardian<'_>) -> Result<Stats, Error> {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use bytes::Bytes;
-use proton_stream_protocol::{FromGuardian, Malformed, Stream, ToGuardian};
+use proton_stream_protocol::{FromGuardian, Malformed, Stream, ToGuardian, MAX_CREDIT};
 use tokio::sync::oneshot;
 
 use super::inbox::Event;
@@ -47,6 +47,7 @@ pub(crate) struct State {
     pub(crate) stdin: Stdin,
     questions: VecDeque<Question>,
     is_closing: bool,
+    is_room_made: bool,
     /// The guardian's own word on why it can't go on.
     pub(crate) complaint: Option<GuardianEnd>,
     /// Of the driver, which is woken when something has to wait for the socket.
@@ -74,6 +75,7 @@ impl State {
             stdin: Stdin::new(options.stdin_limit),
             questions: VecDeque::new(),
             is_closing: false,
+            is_room_made: false,
             complaint: None,
             driver: None,
             out: unsent,
@@ -217,6 +219,20 @@ impl State {
         }
     }
 
+    /// A program that is killed leaves no more than its pipes hold. That is taken, so that its exit
+    /// doesn't wait for a reader, who may come later.
+    pub(crate) fn make_room_for_the_rest(&mut self, windows: [u32; 2]) {
+        if !self.is_running() || std::mem::replace(&mut self.is_room_made, true) {
+            return;
+        }
+        for (stream, window) in Stream::BOTH.into_iter().zip(windows) {
+            let bytes = GREATEST_PIPE.min(MAX_CREDIT - window);
+            if bytes > 0 {
+                ToGuardian::Credit { stream, bytes }.encode(&mut self.out);
+            }
+        }
+    }
+
     /// Appends what may be said now, up to about `most` bytes.
     pub(crate) fn pump(&mut self, most: usize) {
         if !self.is_running() {
@@ -250,6 +266,9 @@ impl State {
         None
     }
 }
+
+/// More than a guardian makes of a pipe.
+const GREATEST_PIPE: u32 = 2 * 1024 * 1024;
 
 /// So many bytes may be queued by who waits for room.
 pub(crate) const ROOM: usize = 256 * 1024;

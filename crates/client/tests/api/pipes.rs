@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = cases![
     wait_can_be_repeated_and_dropped,
     wait_closes_stdin,
     a_kill_is_a_kill_of_the_whole_tree,
+    a_kill_does_not_wait_for_a_reader_and_leaves_what_was_written,
     a_dropped_stdout_does_not_block_the_program,
     a_child_that_is_let_go_cuts_its_streams,
     a_command_of_std_is_taken_over,
@@ -96,6 +97,24 @@ async fn a_kill_is_a_kill_of_the_whole_tree() {
     let exit = soon("the end", child.kill()).await.unwrap();
     assert_eq!(exit.reason(), &Reason::Signal(Signal::KILL));
     assert_eq!(tag.alive(), []);
+}
+
+async fn a_kill_does_not_wait_for_a_reader_and_leaves_what_was_written() {
+    for window in [1, 262_144, 0x7fff_ffff] {
+        let mut child = Command::new("yes")
+            .with(|options| options.window(window, window))
+            .stdout(Stdio::piped())
+            .spawn()
+            .await
+            .unwrap();
+        let held = (window as usize).min(1_000_000);
+        eventually("much is held", || child.info().held >= held).await;
+        let exit = soon("the kill", child.kill()).await.unwrap();
+        assert_eq!(exit.signal(), Some(Signal::KILL));
+        let mut rest = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() >= held && rest.starts_with(b"y\n"), "{}", rest.len());
+    }
 }
 
 async fn a_dropped_stdout_does_not_block_the_program() {
