@@ -632,3 +632,41 @@ fn an_idle_nursery_uses_no_time() {
         std::mem::replace(&mut before, now.clone()) == now
     });
 }
+
+#[test]
+fn a_controller_that_no_longer_hears_is_one_that_is_gone() {
+    // It was killed before it heard where to connect.
+    let root = std::env::temp_dir().join(format!("proton-unheard-{}", std::process::id()));
+    std::fs::create_dir(&root).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+        .arg("nursery")
+        .env("TMPDIR", &root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&nurse(std::process::id())).unwrap();
+    eventually("it is gone", || child.try_wait().unwrap().is_some());
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+
+    // It was killed before it heard of a death.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+        .arg("nursery")
+        .env("TMPDIR", &root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    stdin.write_all(&nurse(std::process::id())).unwrap();
+    stdout.read_exact(&mut [0; HEADER_LENGTH]).unwrap();
+    drop(stdout);
+    let mut wire = Vec::new();
+    ToNursery::Kill { run: 1 }.encode(&mut wire);
+    stdin.write_all(&wire).unwrap();
+    eventually("it is gone", || child.try_wait().unwrap().is_some());
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    std::fs::remove_dir(&root).unwrap();
+}

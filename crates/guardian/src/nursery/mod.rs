@@ -65,6 +65,10 @@ fn run() -> std::io::Result<()> {
         adoption: Adoption::new(),
         is_dismissed: false,
     };
+    if nursery.control.is_gone() {
+        // Before it was told where to connect.
+        return Ok(());
+    }
     nursery.fork_spares();
     while !nursery.is_finished() {
         nursery.turn()?;
@@ -109,6 +113,10 @@ impl Nursery {
             // However often it was rung.
             let mut rung = [0; 4096];
             while matches!(read(&self.bell, &mut rung), Ok(length) if length > 0) {}
+        }
+        if self.house.is_some() && self.control.is_gone() {
+            // What was said to it could not be written; there is nothing to be read any more.
+            self.close();
         }
         self.fork_spares();
         for died in self.adoption.advance(&self.records, now) {
