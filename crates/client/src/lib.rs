@@ -120,6 +120,7 @@ mod session;
 mod signal;
 mod specification;
 mod stdio;
+mod trace;
 pub mod worker;
 
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, Output};

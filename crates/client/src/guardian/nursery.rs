@@ -197,6 +197,8 @@ fn begin(executable: &Executable) -> io::Result<Begun> {
     ToNursery::Nurse { package, controller, secret }.encode(&mut nurse);
     // One that has gone at once is one that is not ready.
     let _ = orders.write_all(&nurse);
+    // One that is stopped must not block who orders something later.
+    rustix::io::ioctl_fionbio(&orders, true)?;
     Ok((child, orders, told, secret))
 }
 

@@ -28,9 +28,9 @@ pub(crate) use output::End;
 pub(crate) use start::{start, Specification};
 pub(crate) use state::{Phase, State, ROOM};
 
-/// A guardian has the kill delay and about two seconds to name what it could not kill. Then it is
-/// taken to be stuck.
-const SLACK: Duration = Duration::from_secs(2);
+/// A guardian has the kill delay and about two seconds to name what it could not kill, and as long
+/// to remove a busy group. After that it is taken to be stuck.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// How much is encoded before it is written.
 const BATCH: usize = 64 * 1024;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{Lease, Phase, Shared};
 use crate::guardian::{exec, fork, locate, nursery, Executable};
 use crate::options::{Options, Transport};
-use crate::{specification, Error, GuardianEnd};
+use crate::{specification, trace, Error, GuardianEnd};
 
 /// How long a forked guardian may take to say that it is there.
 const HELLO: Duration = Duration::from_secs(2);
@@ -44,10 +44,12 @@ pub(crate) async fn start(specification: Specification<'_>) -> Result<Lease, Err
     let executable = locate(options.guardian.as_deref())?;
     Handle::try_current().map_err(|_| Error::NoRuntime)?;
     let starting = begin(&executable, &open, &specification.descriptors, options);
-    match timeout(options.start_timeout, starting).await {
+    let started = match timeout(options.start_timeout, starting).await {
         Ok(started) => started,
         Err(_) => Err(Error::StartTimeout(options.start_timeout)),
-    }
+    };
+    trace::started(specification.program, started.as_ref().map(|lease| lease.info().os_pid));
+    started
 }
 
 async fn begin(
@@ -67,6 +69,7 @@ async fn begin(
                     // A nursery that is stopped takes connections and does nothing.
                     Err(_) => {
                         nursery.suspect();
+                        trace::passed_over();
                         lease.hang_up();
                         // Nothing was started before HELLO; what came right now is killed.
                         let _ = timeout(DEATH, lease.way.fate(b"")).await;

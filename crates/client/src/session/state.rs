@@ -14,7 +14,7 @@ use super::inbox::Event;
 use super::output::{End, Output};
 use super::stdin::Stdin;
 use crate::options::Options;
-use crate::{Error, Exit, GuardianEnd, Stats, Step};
+use crate::{trace, Error, Exit, GuardianEnd, Stats, Step};
 
 /// How far a run has come.
 #[derive(Debug)]
@@ -171,6 +171,7 @@ impl State {
 
     /// The program has ended, and this is how.
     pub(crate) fn finish(&mut self, exit: Exit, end: End) {
+        trace::ended(self.pid, &exit);
         self.pid = None;
         self.phase = Phase::Ended(exit);
         self.settle(end);

@@ -3,10 +3,14 @@
 
 //! How a program ended is told as what it was.
 
+use std::time::Duration;
+
 use proton_stream::{GuardianEnd, Options, ProtonStream, Reason, Signal, Transport};
 use rustix::process::Signal as Kernel;
 
-use crate::support::{cases, eventually, hear_out, hear_until, kill, parent, sh, Case, Tag};
+use crate::support::{
+    cases, eventually, hear_out, hear_until, is_stopped, kill, parent, sh, soon, Case, Tag,
+};
 
 pub(crate) const CASES: &[Case] = cases![
     every_status_is_told_as_a_status,
@@ -15,6 +19,8 @@ pub(crate) const CASES: &[Case] = cases![
     a_killed_guardian_is_told_as_such_when_what_it_left_is_dead,
     a_killed_guardian_without_a_nursery_is_told_as_such,
     a_signal_to_the_guardian_is_told_as_its_end,
+    a_guardian_that_is_stuck_is_killed_by_a_close,
+    a_guardian_that_is_stopped_goes_on,
     a_pid_is_none_once_it_was_reaped,
     a_program_that_reads_its_own_output_ends_the_run_not_the_frames,
 ];
@@ -96,6 +102,28 @@ async fn a_signal_to_the_guardian_is_told_as_its_end() {
     let exit = hear_out(&mut messages).await.exit.unwrap();
     assert_eq!(exit.reason(), &Reason::Guardian(GuardianEnd::Dismissed(15)));
     assert_eq!(tag.alive(), []);
+}
+
+async fn a_guardian_that_is_stuck_is_killed_by_a_close() {
+    let tag = Tag::new();
+    let options = tag.options().transport(Transport::Process).kill_delay(Duration::ZERO);
+    let (ps, mut messages) = sh("echo ready; exec sleep 60", options).await;
+    hear_until(&mut messages, "ready\n").await;
+    let guardian = parent(ps.os_pid().unwrap());
+    kill(guardian, Kernel::STOP);
+    eventually("it is stopped", || is_stopped(guardian)).await;
+    let exit = soon("the close", ps.close()).await.unwrap();
+    assert_eq!(exit.reason(), &Reason::Guardian(GuardianEnd::Stuck));
+    tag.await_nobody("the guardian was killed").await;
+}
+
+async fn a_guardian_that_is_stopped_goes_on() {
+    let (ps, mut messages) = sh("echo ready; read x; echo $x", Options::new()).await;
+    hear_until(&mut messages, "ready\n").await;
+    // Its nursery continues it.
+    kill(parent(ps.os_pid().unwrap()), Kernel::STOP);
+    ps.command("still here\n").unwrap();
+    hear_until(&mut messages, "still here\n").await;
 }
 
 async fn a_pid_is_none_once_it_was_reaped() {
