@@ -40,6 +40,7 @@ pub async fn start() -> Part {
     Part {
         name: "run to exit",
         unit: "µs",
+        also: None,
         more: vec![("tokio p99", quantile(&mut tokio, 0.99)), ("p99", quantile(&mut ours, 0.99))],
         tokio: median(&mut tokio),
         ours: median(&mut ours),
@@ -97,7 +98,8 @@ async fn stream(name: &'static str, program: &str, arguments: &[&str]) -> Part {
         unit: "MB/s",
         tokio: median(&mut tokio),
         ours: median(&mut ours),
-        more: vec![("as messages", median(&mut messages))],
+        also: Some(("ours, as messages", median(&mut messages))),
+        more: vec![],
         target: Target::AtLeast(0.8),
     }
 }
@@ -151,6 +153,7 @@ pub async fn echo() -> Part {
     Part {
         name: "echo of 16 bytes",
         unit: "µs",
+        also: None,
         more: vec![("tokio p99", quantile(&mut tokio, 0.99)), ("p99", quantile(&mut ours, 0.99))],
         tokio: median(&mut tokio),
         ours: median(&mut ours),
@@ -217,6 +220,7 @@ pub async fn idle() -> Part {
         unit: "KiB",
         tokio,
         ours: ours + beside / MANY as f64,
+        also: None,
         more: vec![("here", ours), ("in its guardian", beside / MANY as f64)],
         target: Target::None,
     }

@@ -9,6 +9,8 @@ pub struct Part {
     pub unit: &'static str,
     pub tokio: f64,
     pub ours: f64,
+    /// Another way of ours.
+    pub also: Option<(&'static str, f64)>,
     /// Further figures, which nothing is promised of.
     pub more: Vec<(&'static str, f64)>,
     /// How many times tokio's ours may be at most, or must be at least.
@@ -22,7 +24,7 @@ pub enum Target {
 }
 
 impl Part {
-    fn ratio(&self) -> f64 {
+    pub fn ratio(&self) -> f64 {
         self.ours / self.tokio
     }
 
@@ -34,7 +36,7 @@ impl Part {
         }
     }
 
-    fn target(&self) -> String {
+    pub fn target(&self) -> String {
         match self.target {
             Target::AtMost(most) => format!("at most {most}"),
             Target::AtLeast(least) => format!("at least {least}"),
@@ -42,9 +44,13 @@ impl Part {
         }
     }
 
+    fn others(&self) -> impl Iterator<Item = &(&'static str, f64)> {
+        self.also.iter().chain(&self.more)
+    }
+
     pub fn line(&self) -> String {
         let more: String =
-            self.more.iter().map(|(name, value)| format!(", {name} {value:.1}")).collect();
+            self.others().map(|(name, value)| format!(", {name} {value:.1}")).collect();
         format!(
             "{:<24} tokio {:>9.1} {unit}, ours {:>9.1} {unit}, ratio {:.2} (target: {}){}{more}",
             self.name,
@@ -62,7 +68,7 @@ impl Part {
 pub fn json(parts: &[Part]) -> String {
     let part = |part: &Part| {
         let more: String =
-            part.more.iter().map(|(name, value)| format!(", \"{name}\": {value:.3}")).collect();
+            part.others().map(|(name, value)| format!(", \"{name}\": {value:.3}")).collect();
         format!(
             "  {{\"name\": \"{}\", \"unit\": \"{}\", \"tokio\": {:.3}, \"proton_stream\": {:.3}, \
              \"ratio\": {:.3}, \"target\": \"{}\"{more}}}",
