@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use proton_stream::worker::{self, Next, Reply, Worker};
 use proton_stream::{Command, Message, ProtonStream, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -25,6 +26,8 @@ pub(crate) const CASES: &[Case] = cases![
     a_flush_that_is_dropped_loses_nothing,
     a_close_that_is_dropped_still_closes,
     a_question_that_is_dropped_leaves_the_next_its_answer,
+    a_childs_close_that_is_dropped_still_closes,
+    what_is_said_to_a_worker_and_dropped_leaves_it_working,
 ];
 
 /// Polls `future` up to `times` times, and drops it: also when nothing wakes it for a while.
@@ -226,5 +229,68 @@ async fn a_question_that_is_dropped_leaves_the_next_its_answer() {
         // Without a group each is refused, in order.
         let refused = soon("an answer", ps.stats()).await.unwrap_err();
         assert!(matches!(refused, proton_stream::Error::Group { .. }), "{refused}");
+    }
+}
+
+async fn a_childs_close_that_is_dropped_still_closes() {
+    for times in 1..6 {
+        let tag = Tag::new();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "trap '' TERM; echo ready; while :; do sleep 9; done"])
+            .with(|_| tag.options().kill_delay(Duration::from_millis(20)))
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().await.unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).await.unwrap();
+        drop(cut(times, child.close()).await);
+        drop(cut(times, child.stats()).await);
+        let exit = soon("the end", child.wait()).await.unwrap();
+        assert_eq!(exit.reason(), &proton_stream::Reason::Normal);
+        assert_eq!(tag.alive(), []);
+    }
+}
+
+/// Answers with what it was sent.
+struct Echo(Tag);
+
+enum Ask {
+    Nothing,
+    Back(u32, Reply<u32>),
+}
+
+impl Worker for Echo {
+    type Message = Ask;
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("sleep");
+        command.arg("60").with(|_| self.0.options());
+        command
+    }
+
+    async fn handle_message(&mut self, ask: Ask, _: &ProtonStream) -> Next {
+        tokio::task::yield_now().await;
+        if let Ask::Back(what, reply) = ask {
+            reply.send(what);
+        }
+        Next::Continue
+    }
+}
+
+async fn what_is_said_to_a_worker_and_dropped_leaves_it_working() {
+    for times in 0..6 {
+        let tag = Tag::new();
+        let running = worker::spawn(Echo(Tag::named(tag.name())));
+        let address = running.address();
+        for number in 0..100 {
+            drop(cut(times, address.cast(Ask::Nothing)).await);
+            drop(cut(times, address.call(|reply| Ask::Back(number, reply))).await);
+        }
+        let answer = soon("an answer", address.call(|reply| Ask::Back(7, reply))).await.unwrap();
+        assert_eq!(answer, 7);
+        match times % 2 {
+            0 => drop(cut(times, running.stop()).await),
+            _ => drop(cut(times, running.join()).await),
+        }
+        tag.await_nobody(&format!("it was dropped after {times} polls")).await;
     }
 }
