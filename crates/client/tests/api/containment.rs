@@ -28,6 +28,8 @@ pub(crate) const CASES: &[Case] = cases![
     a_program_that_ignores_sigterm_is_gone_after_the_delay,
     a_program_in_a_pid_namespace_leaves_nobody,
     limits_hold_and_are_told_and_changed,
+    a_frozen_program_stands_still_and_goes_on,
+    descendants_that_are_waited_for_end_by_themselves,
     a_program_inherits_nothing_of_its_host,
 ];
 
@@ -235,6 +237,46 @@ async fn limits_hold_and_are_told_and_changed() {
     let (ps, _messages) = open("plain.sh", Options::new()).await;
     let refused = ps.stats().await.unwrap_err();
     assert!(matches!(refused, proton_stream::Error::Group { .. }), "{refused}");
+}
+
+async fn a_frozen_program_stands_still_and_goes_on() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root");
+        eprintln!("not run, it needs root: sudo ./check rust");
+        return;
+    }
+    let base = "proton_stream_test_frozen";
+    let _group = Group::make(base, &["freezer", "pids"]);
+    let options = Options::new().cgroup_base(base).limit("pids", 20);
+    // On version 2 every group can be frozen, and no controller is for that.
+    let options = match std::path::Path::new("/sys/fs/cgroup/freezer").exists() {
+        true => options.cgroup_controller("freezer"),
+        false => options,
+    };
+    let script = "while :; do echo tick; sleep 0.01; done";
+    let (ps, mut messages) = ProtonStream::open("sh", ["-c", script], options).await.unwrap();
+    hear_until(&mut messages, "tick\n").await;
+    soon("the freeze", ps.freeze()).await.unwrap();
+    // What it had said before may still come.
+    while tokio::time::timeout(Duration::from_millis(200), messages.recv()).await.is_ok() {}
+    let told = tokio::time::timeout(Duration::from_millis(300), messages.recv()).await;
+    assert!(told.is_err(), "{told:?}");
+    soon("the thaw", ps.thaw()).await.unwrap();
+    hear_until(&mut messages, "tick\n").await;
+    // Frozen, it can be closed all the same.
+    soon("the freeze", ps.freeze()).await.unwrap();
+    soon("the close", ps.close()).await.unwrap();
+}
+
+async fn descendants_that_are_waited_for_end_by_themselves() {
+    let tag = Tag::new();
+    let options = tag.options().on_exit(proton_stream::OnExit::Wait);
+    let script = "(sleep 0.3; echo late) & echo early; exit 5";
+    let (_ps, mut messages) = ProtonStream::open("sh", ["-c", script], options).await.unwrap();
+    let said = hear_out(&mut messages).await;
+    assert_eq!(said.stdout, b"early\nlate\n");
+    assert_eq!(said.exit.unwrap().code(), Some(5));
+    assert_eq!(tag.alive(), []);
 }
 
 /// Groups of this test's own, on whichever version the host has.

@@ -25,6 +25,8 @@ pub(crate) const CASES: &[Case] = cases![
     a_nursery_outlives_the_runtime_that_started_it,
     the_program_sees_what_was_asked_for,
     attributes_reach_the_program,
+    a_program_of_another_user_has_that_users_groups_and_home,
+    everything_can_be_sent_to_another_thread,
 ];
 
 async fn refused(program: &str, options: Options) -> Error {
@@ -220,4 +222,45 @@ async fn attributes_reach_the_program() {
     let (_ps, mut messages) = sh(script, options).await;
     let said = crate::support::hear_out(&mut messages).await;
     assert_eq!(String::from_utf8(said.stdout).unwrap(), "0027\n3\n99\nNoNewPrivs:\t1\n500\n");
+}
+
+async fn a_program_of_another_user_has_that_users_groups_and_home() {
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(is_root || std::env::var_os("CI").is_none(), "this test needs root");
+    if !is_root {
+        eprintln!("not run, it needs root: sudo ./check rust");
+        return;
+    }
+    let script = "id -u; id -g; id -G; echo $USER; ls /proc/self/fd | wc -l";
+    let told = |options: Options| async move {
+        let (_ps, mut messages) = sh(script, options.current_dir("/")).await;
+        String::from_utf8(crate::support::hear_out(&mut messages).await.stdout).unwrap()
+    };
+    let new = Options::new;
+    // `ls` has opened the directory that it lists.
+    assert_eq!(told(new().user("nobody")).await, "65534\n65534\n65534\nnobody\n4\n");
+    assert_eq!(told(new().user(65534).group(1)).await, "65534\n1\n1\nnobody\n4\n");
+    let none: [u32; 0] = [];
+    let told = told(new().user("65534").groups(none)).await;
+    assert_eq!(told, "65534\n65534\n65534\nnobody\n4\n");
+}
+
+async fn everything_can_be_sent_to_another_thread() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>(value: T) -> T {
+        value
+    }
+    shared::<ProtonStream>();
+    shared::<proton_stream::Messages>();
+    shared::<proton_stream::Command>();
+    shared::<proton_stream::Child>();
+    shared::<Error>();
+    let (ps, mut messages) =
+        sent(ProtonStream::open("true", [] as [&str; 0], Options::new())).await.unwrap();
+    drop(sent(messages.recv()));
+    drop((sent(ps.write("x")), sent(ps.close()), sent(ps.stats()), sent(ps.freeze())));
+    drop(sent(ps.update_limits([("pids", 1)])));
+    let mut command = proton_stream::Command::new("true");
+    drop(sent(command.spawn()));
+    drop(sent(command.output()));
 }
