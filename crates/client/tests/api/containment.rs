@@ -128,7 +128,7 @@ async fn a_handle_that_is_dropped_while_nothing_runs_it_ends_the_tree() {
 
 async fn a_host_that_is_killed_in_any_state_leaves_nobody() {
     for state in STATES {
-        for shape in SHAPES {
+        for (index, shape) in SHAPES.into_iter().enumerate() {
             // All that the host starts has it from the host itself, the nursery too.
             let tag = Tag::named(&format!("{}-{state}-{shape}", std::process::id()));
             let mut host = Command::new("/proc/self/exe")
@@ -141,8 +141,8 @@ async fn a_host_that_is_killed_in_any_state_leaves_nobody() {
             let mut said = [0; 6];
             host.stdout.take().unwrap().read_exact(&mut said).unwrap();
             if state == "starting" {
-                // At different moments of a start.
-                std::thread::sleep(Duration::from_micros(700 * SHAPES.len() as u64));
+                // At different moments: before its nursery is there, and in the starts that follow.
+                std::thread::sleep(Duration::from_micros(1500 * index as u64));
             }
             host.kill().unwrap();
             host.wait().unwrap();
