@@ -269,8 +269,9 @@ defmodule ProtonStream.GroupTest do
 
       assert_receive {:stdout, pid}
       daemon = pid |> String.trim() |> String.to_integer()
+      guardian = guardian(ps)
       :sys.suspend(ps)
-      ProtonStream.OtherVM.kill(guardian(ps))
+      ProtonStream.OtherVM.kill(guardian)
       task = Task.async(fn -> GenServer.stop(ps) end)
       :sys.resume(ps)
       # Either it was stopped first, or it has ended by itself.
