@@ -59,7 +59,7 @@ defmodule ProtonStream.LifeTest do
         {owner, monitor} = spawn_monitor(fn -> own(rem(left, 8)) end)
         if rem(left, 8) == 1, do: Process.exit(owner, :kill)
         # One in a thousand: by one of the four.
-        if n == 1 and rem(left, 250) == 0, do: alone(fn -> kill(nursery()) end)
+        if n == 1 and rem(left, 250) == 0, do: alone(&kill_nursery/0)
         reason = receive do: ({:DOWN, ^monitor, _, _, reason} -> reason)
         live(n, left - 1, Map.update(ends, reason, 1, &(&1 + 1)))
       end
@@ -109,6 +109,13 @@ defmodule ProtonStream.LifeTest do
       defp open do
         program = Enum.random([["cat"], ["sh", "-c", "sleep 1000 & cat"], ["sh", "-c", "sleep 1000 & cat; kill $!"]])
         ProtonStream.open(hd(program), tl(program), delay_to_sigkill: 5)
+      end
+
+      # Dead, it has handed its guardians on.
+      defp kill_nursery do
+        nursery = nursery()
+        kill(nursery)
+        if nursery, do: await_gone(nursery)
       end
 
       # One that is gone already is nobody's any more.

@@ -327,7 +327,7 @@ defmodule ProtonStream.Grid do
       case who do
         # All that the nursery has: the one that serves, and one that waits.
         :guardian -> System.cmd("kill", ["-KILL" | children(nursery)], stderr_to_stdout: true)
-        :nursery -> OtherVM.kill(nursery)
+        :nursery -> OtherVM.kill(nursery) && await_gone(nursery)
       end
 
       send(owner, {:end, :normal})
