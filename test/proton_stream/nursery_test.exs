@@ -77,6 +77,8 @@ defmodule ProtonStream.NurseryTest do
     script = ~S"""
     {:ok, ps} = ProtonStream.open("cat", [])
     stopped = nursery()
+    children = fn -> String.split(File.read!("/proc/#{stopped}/task/#{stopped}/children")) end
+    eventually("one has the program, and one waits", fn -> length(children.()) == 2 end)
     kill.(stopped, "STOP")
     # The guardian that waits, and then nobody.
     {:ok, one} = ProtonStream.open("cat", [])

@@ -28,9 +28,9 @@ pub(crate) use output::End;
 pub(crate) use start::{start, Specification};
 pub(crate) use state::{Phase, State, ROOM};
 
-/// A guardian has the kill delay and about two seconds to name what it could not kill, and as long
-/// to remove a busy group. After that it is taken to be stuck.
-const SLACK: Duration = Duration::from_secs(5);
+/// A guardian names what it could not kill, and gives up a busy group, less than two seconds after
+/// the kill delay. One that has not is taken to be stuck.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// How much is encoded before it is written.
 const BATCH: usize = 64 * 1024;

@@ -53,7 +53,7 @@ fn run() -> std::io::Result<()> {
     let house = House::make()?;
     let (bell, ringer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let records = Records::new(Board::new()?);
-    control.say(&FromNursery::Ready { package: PACKAGE_VERSION.as_bytes(), path: house.path() });
+    let path = house.path().to_vec();
     let mut nursery = Nursery {
         signals,
         control,
@@ -65,11 +65,13 @@ fn run() -> std::io::Result<()> {
         adoption: Adoption::new(),
         is_dismissed: false,
     };
+    // First, so that nobody has to wait for it.
+    nursery.fork_spares();
+    nursery.control.say(&FromNursery::Ready { package: PACKAGE_VERSION.as_bytes(), path: &path });
     if nursery.control.is_gone() {
         // Before it was told where to connect.
-        return Ok(());
+        nursery.close();
     }
-    nursery.fork_spares();
     while !nursery.is_finished() {
         nursery.turn()?;
     }
