@@ -39,12 +39,19 @@ defmodule Bench.Proc do
   @spec below() :: [pos_integer()]
   def below, do: below(table(), own())
 
-  @doc "Waits until no process is below the VM but those in `before`."
+  @doc """
+  Waits until no process is below the VM but those in `before`, and guardians that have no
+  program: one or more wait for the next one.
+  """
   @spec settle([pos_integer()]) :: :ok
   def settle(before), do: settle(before, System.monotonic_time(:millisecond) + @settled)
 
   defp settle(before, deadline) do
-    case below() -- before do
+    table = table()
+    parents = MapSet.new(table, fn {_pid, %{parent: parent}} -> parent end)
+    waits? = fn pid -> pid not in parents and table[pid].name == "proton-guardian" end
+
+    case Enum.reject(below(table, own()) -- before, waits?) do
       [] ->
         :ok
 
