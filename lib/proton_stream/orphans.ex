@@ -18,7 +18,7 @@ defmodule ProtonStream.Orphans do
   @patience 10_000
 
   @enforce_keys [:timer, :cgroup]
-  defstruct [:timer, :cgroup, :ref, :port, :why, said: ""]
+  defstruct [:timer, :cgroup, :ref, :port, said: ""]
 
   @type t :: %__MODULE__{}
   @type outcome :: {:done, Guardian.why() | nil, [non_neg_integer()]}

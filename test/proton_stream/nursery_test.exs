@@ -149,7 +149,6 @@ defmodule ProtonStream.NurseryTest do
     assert runs?(two_nursery) and runs?(two_program)
     kill(two_vm)
     await_gone([two_vm, two_nursery, two_program])
-    assert is_port(one) and is_port(two)
   end
 
   test "and programs wait for a VM that is stopped" do

@@ -9,7 +9,8 @@ defmodule ProtonStream.Grid do
   #
   # All of it runs in a VM behind a guard, because a chain and a bomb are part of it: a PID
   # namespace of its own, which goes as a whole; a group with a number of processes; a time.
-  # See `main/1` for what that VM does, and `run/1` for how it is started.
+  # See `main/1` for what that VM does, and `run/1` for how it is started. One file: the table,
+  # and what each of its words does.
 
   import ProtonStream.Eventually
   import ProtonStream.Programs

@@ -42,7 +42,7 @@ pub struct Board(&'static Shared);
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
     board: Board,
-    index: usize,
+    memory: &'static SlotMemory,
 }
 
 impl Board {
@@ -54,7 +54,7 @@ impl Board {
 
     /// A place by its number; `None` beyond the last one.
     pub fn slot(self, index: usize) -> Option<Slot> {
-        self.0.slots.get(index).map(|_| Slot { board: self, index })
+        self.0.slots.get(index).map(|memory| Slot { board: self, memory })
     }
 
     /// How many guardians wait for a connection.
@@ -82,10 +82,6 @@ impl Board {
 }
 
 impl Slot {
-    fn memory(&self) -> Option<&'static SlotMemory> {
-        self.board.0.slots.get(self.index)
-    }
-
     /// The board that it is on.
     pub fn board(self) -> Board {
         self.board
@@ -95,17 +91,17 @@ impl Slot {
     pub fn wait(self) -> u32 {
         // In this order, and in `take` in that one: whoever is killed between the two is counted
         // once too seldom, and one guardian too many waits.
-        self.set_waits(true);
+        self.memory.waits.store(true, SeqCst);
         self.board.0.idle.fetch_add(1, SeqCst)
     }
 
     /// Its guardian, if it did, waits no longer. The answer is how many others do.
     pub fn take(self) -> u32 {
-        if !self.waits() {
+        if !self.memory.waits.load(SeqCst) {
             return self.board.idle();
         }
         let left = self.board.less(0).unwrap_or(0);
-        self.set_waits(false);
+        self.memory.waits.store(false, SeqCst);
         left
     }
 
@@ -113,52 +109,42 @@ impl Slot {
     pub fn leave(self, least: u32) -> bool {
         let is_less = self.board.less(least).is_some();
         if is_less {
-            self.set_waits(false);
+            self.memory.waits.store(false, SeqCst);
         }
         is_less
     }
 
-    fn waits(self) -> bool {
-        self.memory().is_some_and(|slot| slot.waits.load(SeqCst))
-    }
-
-    fn set_waits(self, waits: bool) {
-        if let Some(slot) = self.memory() {
-            slot.waits.store(waits, SeqCst);
-        }
-    }
-
     /// The run that its guardian has, which is not 0; 0 for none.
     pub fn run(self) -> u64 {
-        self.memory().map_or(0, |slot| slot.run.load(SeqCst))
+        self.memory.run.load(SeqCst)
     }
 
     /// Its guardian has another run, or none. What was said of the last one is forgotten.
     pub fn set_run(self, run: u64) {
-        if let Some(slot) = self.memory() {
-            slot.length.store(0, SeqCst);
-            slot.run.store(run, SeqCst);
-        }
+        self.memory.length.store(0, SeqCst);
+        self.memory.run.store(run, SeqCst);
     }
 
     /// The path of the run's group. One that is too long is not said.
     pub fn set_group(self, path: &[u8]) {
-        let (Some(slot), Ok(length)) = (self.memory(), u32::try_from(path.len())) else { return };
+        let Ok(length) = u32::try_from(path.len()) else { return };
         if path.len() > PATH {
             return;
         }
-        for (into, byte) in slot.path.iter().zip(path) {
+        for (into, byte) in self.memory.path.iter().zip(path) {
             into.store(*byte, SeqCst);
         }
         // Last: what a guardian had not finished when it was killed is not read.
-        slot.length.store(length, SeqCst);
+        self.memory.length.store(length, SeqCst);
     }
 
     /// What was said last; `None` for nothing.
     pub fn group(self) -> Option<Vec<u8>> {
-        let slot = self.memory()?;
-        let length = usize::try_from(slot.length.load(SeqCst)).ok().filter(|length| *length > 0)?;
-        Some(slot.path.iter().take(length).map(|byte| byte.load(SeqCst)).collect())
+        let length = usize::try_from(self.memory.length.load(SeqCst)).ok()?;
+        if length == 0 {
+            return None;
+        }
+        Some(self.memory.path.iter().take(length).map(|byte| byte.load(SeqCst)).collect())
     }
 }
 

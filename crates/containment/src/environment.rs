@@ -45,18 +45,11 @@ impl Block {
 
 /// A string for the kernel, which would cut it at a NUL.
 pub(crate) fn terminated(bytes: &[u8], what: &str) -> Result<CString, Error> {
-    without_nul(bytes, what)?;
-    CString::new(bytes).map_err(|_| Error::specification(what))
+    CString::new(bytes).map_err(|error| has_nul(bytes, what, error.nul_position()))
 }
 
-fn without_nul(bytes: &[u8], what: &str) -> Result<(), Error> {
-    match bytes.iter().position(|byte| *byte == 0) {
-        None => Ok(()),
-        Some(position) => Err(Error::specification(format!(
-            "{what} has a NUL byte at {position}: {}",
-            shown(bytes)
-        ))),
-    }
+fn has_nul(bytes: &[u8], what: &str, position: usize) -> Error {
+    Error::specification(format!("{what} has a NUL byte at {position}: {}", shown(bytes)))
 }
 
 /// Bytes for a sentence: escaped, and no longer than a line.
@@ -134,7 +127,9 @@ pub(crate) fn arguments(spec: &Specification) -> Result<Block, Error> {
     for (what, argument) in std::iter::once(("argv[0]", first))
         .chain(spec.arguments.iter().map(|argument| ("an argument", argument)))
     {
-        without_nul(argument, what)?;
+        if let Some(position) = argument.iter().position(|byte| *byte == 0) {
+            return Err(has_nul(argument, what, position));
+        }
         block.push(argument);
     }
     Ok(block)

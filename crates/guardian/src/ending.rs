@@ -22,6 +22,11 @@ pub(crate) const SIGTSTP: i32 = 20;
 pub(crate) const SIGURG: i32 = 23;
 pub(crate) const SIGWINCH: i32 = 28;
 
+/// Whether a signal to a guardian or a nursery ends it, in order.
+pub(crate) fn ends_a_guardian(signal: i32) -> bool {
+    matches!(signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM | SIGUSR1 | SIGUSR2)
+}
+
 /// How long killed processes may take to disappear before they are given up as survivors. With
 /// what a cgroup may take then it stays below the two seconds that a controller waits.
 const GIVE_UP: Duration = Duration::from_millis(1500);

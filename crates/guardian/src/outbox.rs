@@ -95,12 +95,14 @@ impl<'t> Outbox<'t> {
     }
 
     /// Gives back the memory of the last frames.
-    pub(crate) fn forget(&mut self) -> io::Result<()> {
-        if self.is_clear() {
-            self.frame = buffer(HEADER_LENGTH + COPIED)?;
-            self.control = Vec::new();
+    pub(crate) fn forget(&mut self) {
+        if !self.is_clear() {
+            return;
         }
-        Ok(())
+        self.control = Vec::new();
+        if let Ok(frame) = buffer(HEADER_LENGTH + COPIED) {
+            self.frame = frame;
+        }
     }
 
     pub(crate) fn controller(&self) -> BorrowedFd<'_> {

@@ -4,7 +4,7 @@
 //! One poll over whatever the loop waits for.
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -26,6 +26,19 @@ impl Token {
     pub(crate) const OUTPUTS: [Token; 2] = [Token::Stdout, Token::Stderr];
 
     const COUNT: usize = 8;
+}
+
+/// A time as poll wants it.
+pub(crate) fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
+/// How long it is until then, as poll wants it.
+pub(crate) fn until(deadline: Instant) -> Timespec {
+    timespec(deadline.saturating_duration_since(Instant::now()))
 }
 
 /// Descriptors to wait for. An array: nothing is allocated for a turn of the loop.
@@ -57,13 +70,7 @@ impl<'a> PollSet<'a> {
 
     /// Waits, until `deadline` at most.
     pub(crate) fn poll(mut self, deadline: Option<Instant>) -> Result<Found, Errno> {
-        let timeout = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
+        let timeout = deadline.map(until);
         let fds = &mut self.fds[..self.length];
         match poll(fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

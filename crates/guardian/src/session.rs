@@ -13,7 +13,7 @@ use proton_stream_protocol::{Cause, FromGuardian, Malformed, Open, ToGuardian, P
 use rustix::event::PollFlags;
 use rustix::io::{read, Errno};
 
-use crate::ending::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2};
+use crate::ending::{ends_a_guardian, SIGCHLD, SIGURG};
 use crate::group::Answer;
 use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
@@ -119,9 +119,10 @@ pub(crate) fn serve(
         session.turn(&found, &mut buffer);
         if session.settled.is_some_and(|settled| Instant::now() >= settled) {
             session.settled = None;
-            buffer = room::buffer(READ)?;
+            // Where there is no memory to be had the old one does.
+            buffer = room::buffer(READ).unwrap_or(buffer);
             session.inbox.forget();
-            session.outbox.forget()?;
+            session.outbox.forget();
             give_memory_back();
         }
     }
@@ -199,9 +200,7 @@ impl Session<'_> {
         while let Some(received) = self.signals.next() {
             match received.signal {
                 SIGCHLD => died = true,
-                SIGHUP | SIGINT | SIGQUIT | SIGUSR1 | SIGUSR2 | SIGTERM => {
-                    self.end(Cause::Signal(received.signal as u8), now);
-                }
+                signal if ends_a_guardian(signal) => self.end(Cause::Signal(signal as u8), now),
                 SIGURG => self.nursed.iter().for_each(|nursed| (nursed.bereft)()),
                 // Of a terminal's signals only the shell command has a use.
                 _ => {}

@@ -144,15 +144,23 @@ impl Shared {
     }
 
     /// Waits until `look` finds something, which it is asked each time that the phase changes.
-    async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    async fn until<T>(&self, look: impl FnMut(&mut State) -> Option<T>) -> T {
+        self.until_after(&self.changed, look).await
+    }
+
+    async fn until_after<T>(
+        &self,
+        news: &Notify,
+        mut look: impl FnMut(&mut State) -> Option<T>,
+    ) -> T {
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let told = news.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
             if let Some(found) = look(&mut self.lock()) {
                 return found;
             }
-            changed.await;
+            told.await;
         }
     }
 
@@ -192,7 +200,8 @@ impl Shared {
 
     /// Waits for room, hands the bytes over, and waits until they are in the program's pipe.
     pub(crate) async fn write(&self, bytes: Bytes) -> Result<(), Error> {
-        self.until_stdin(|state| state.stdin.has_room(ROOM).then_some(())).await;
+        let moved = &self.stdin_moved;
+        self.until_after(moved, |state| state.stdin.has_room(ROOM).then_some(())).await;
         let offset = self.with(|state| {
             if state.is_over() {
                 return Err(Error::Closed);
@@ -202,24 +211,12 @@ impl Shared {
             state.stdin.ask(offset);
             Ok(offset)
         })?;
-        self.until_stdin(|state| match state.stdin.is_written(offset) {
+        self.until_after(moved, |state| match state.stdin.is_written(offset) {
             Ok(false) => None,
             Ok(true) => Some(Ok(())),
             Err(error) => Some(Err(if state.is_running() { error } else { Error::Closed })),
         })
         .await
-    }
-
-    async fn until_stdin<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
-        loop {
-            let moved = self.stdin_moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            if let Some(found) = look(&mut self.lock()) {
-                return found;
-            }
-            moved.await;
-        }
     }
 
     pub(crate) fn signal(&self, signal: Signal, is_for_tree: bool) {

@@ -94,9 +94,8 @@ impl Stdin {
         Ok(())
     }
 
-    /// Whether all up to `offset` is in the program's pipe. Otherwise the guardian is asked to
-    /// tell when it is.
-    pub(crate) fn is_written(&mut self, offset: u64) -> Result<bool, Error> {
+    /// Whether all up to `offset` is in the program's pipe.
+    pub(crate) fn is_written(&self, offset: u64) -> Result<bool, Error> {
         if self.written >= offset {
             return Ok(true);
         }

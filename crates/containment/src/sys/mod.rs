@@ -4,13 +4,15 @@
 //! The only unsafe code: system calls that rustix lacks, behind safe functions.
 
 mod child;
+mod exec;
 mod init;
 mod launch;
 mod memory;
 mod process;
 mod signals;
 
-pub(crate) use child::{End, Failure, Limit, Plan, Point, Strings};
+pub(crate) use child::{End, Failure, Limit, Plan, Point};
+pub(crate) use exec::Strings;
 pub(crate) use init::{Namespace, Report};
 pub(crate) use launch::Launch;
 pub use memory::give_memory_back;

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use proton_stream_containment::Signals;
 use proton_stream_protocol::{Preamble, PREAMBLE_LENGTH, SECRET_LENGTH};
 use rustix::event::epoll;
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{poll, PollFd, PollFlags};
 use rustix::io::{read, Errno};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{accept_with, SocketFlags};
 use rustix::process::geteuid;
 
-use crate::ending::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use crate::ending::ends_a_guardian;
+use crate::polling::timespec;
 
 /// How long a connection may take to say its secret.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -65,10 +66,7 @@ impl Door {
 
     /// Waits for somebody.
     pub(crate) fn wait(&self, patience: Option<Duration>, signals: &mut Signals) -> Knock {
-        let time = patience.map(|time| Timespec {
-            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: time.subsec_nanos().into(),
-        });
+        let time = patience.map(timespec);
         loop {
             let mut events = Vec::with_capacity(2);
             match epoll::wait(
@@ -133,8 +131,7 @@ impl Door {
 fn is_dismissal(signals: &mut Signals) -> bool {
     let mut is_dismissal = false;
     while let Some(received) = signals.next() {
-        is_dismissal |=
-            matches!(received.signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM | SIGUSR1 | SIGUSR2);
+        is_dismissal |= ends_a_guardian(received.signal);
     }
     is_dismissal
 }
@@ -151,12 +148,8 @@ fn said(connection: &OwnedFd) -> Option<Preamble> {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 let left = give_up.checked_duration_since(Instant::now())?;
-                let time = Timespec {
-                    tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                    tv_nsec: left.subsec_nanos().into(),
-                };
                 let mut fds = [PollFd::new(connection, PollFlags::IN)];
-                match poll(&mut fds, Some(&time)) {
+                match poll(&mut fds, Some(&timespec(left))) {
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(_) => return None,
                 }
@@ -175,8 +168,7 @@ fn is_same(one: &[u8; SECRET_LENGTH], other: &[u8; SECRET_LENGTH]) -> bool {
 /// Whether the other side has closed already: then nobody waits for a program.
 fn has_left(connection: &OwnedFd) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::RDHUP)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+    poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|count| count > 0)
 }
 
 #[cfg(test)]

@@ -35,9 +35,13 @@ const LEFT: u8 = 3;
 /// The exit status of one that could not go on.
 const FAILED: u8 = 125;
 
-/// So many wait for connections at any time, and so many at most, for so long.
+/// So many wait for connections at any time.
 pub(crate) const SPARE: u32 = 1;
+
+/// So many at most. Who ends a run while they do goes at once.
 const MOST_SPARE: u32 = 16;
+
+/// And those above the first for no longer than this.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// After so many runs a fresh one takes over: whatever they have left in its memory goes with it.

@@ -9,8 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::{
     flock, fstat, mkdir, open, stat, unlinkat, AtFlags, FlockOperation, Mode, OFlags,
 };
@@ -19,6 +20,8 @@ use rustix::net::{
     bind, listen, socket_with, AddressFamily, SocketAddrUnix, SocketFlags, SocketType,
 };
 use rustix::process::{geteuid, getpid};
+
+use crate::polling::timespec;
 
 /// What Linux takes for a local socket, with its end (unix(7)).
 const LONGEST_PATH: usize = 107;
@@ -88,8 +91,7 @@ impl House {
     /// Whether somebody waits to be let in.
     pub(crate) fn has_visitors(&self) -> bool {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+        poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|count| count > 0)
     }
 
     pub(crate) fn listener(&self) -> BorrowedFd<'_> {

@@ -22,13 +22,12 @@ use proton_stream_containment::{
     become_guardian, collect, fork_guardian, signal_child, Board, Change, Signals, Status,
 };
 use proton_stream_protocol::{Ending, FromNursery, ToNursery, PACKAGE_VERSION};
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{poll, PollFd, PollFlags};
 use rustix::io::{read, Errno};
 use rustix::pipe::{pipe_with, PipeFlags};
 
-use crate::ending::{
-    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
-};
+use crate::ending::{ends_a_guardian, SIGCONT, SIGKILL};
+use crate::polling::until;
 use crate::shell::fail;
 use adoption::Adoption;
 use control::{Charge, Control};
@@ -117,7 +116,7 @@ impl Nursery {
             while matches!(read(&self.bell, &mut rung), Ok(length) if length > 0) {}
         }
         if self.house.is_some() && self.control.is_gone() {
-            // What was said to it could not be written; there is nothing to be read any more.
+            // There was an end to be read, or what was said could not be written.
             self.close();
         }
         self.fork_spares();
@@ -140,13 +139,7 @@ impl Nursery {
             optional(self.control.unwritten(), PollFlags::OUT),
             PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN),
         ];
-        let timeout = self.adoption.deadline().map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
+        let timeout = self.adoption.deadline().map(until);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(fds.map(|fd| fd.revents())),
             Err(error) => Err(error.into()),
@@ -155,11 +148,7 @@ impl Nursery {
 
     fn hear_signals(&mut self, now: Instant) {
         while let Some(received) = self.signals.next() {
-            match received.signal {
-                SIGCHLD => {}
-                SIGHUP | SIGINT | SIGQUIT | SIGTERM | SIGUSR1 | SIGUSR2 => self.is_dismissed = true,
-                _ => {}
-            }
+            self.is_dismissed |= ends_a_guardian(received.signal);
         }
         // Signals merge: all that has changed is looked at.
         while let Ok(Some(change)) = collect() {
@@ -199,11 +188,9 @@ impl Nursery {
                 // It speaks nonsense: nobody is served any more.
                 Ok(Some(ToNursery::Nurse { .. })) | Err(_) => return self.close(),
             };
-            match killed {
-                Some(run) => self.kill(run),
-                None if self.control.is_gone() => return self.close(),
-                None => return,
-            }
+            // Where it is gone, that is seen after this.
+            let Some(run) = killed else { return };
+            self.kill(run);
         }
     }
 

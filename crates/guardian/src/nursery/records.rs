@@ -74,8 +74,10 @@ impl Records {
         self.live.iter().any(|record| record.pid == pid)
     }
 
+    /// The guardian that has a run; none has number 0.
     pub(crate) fn pid_of(&self, run: u64) -> Option<u32> {
-        self.live.iter().find(|record| record.slot.run() == run).map(|record| record.pid)
+        let mut with_run = self.live.iter().filter(|record| record.slot.run() != 0);
+        with_run.find(|record| record.slot.run() == run).map(|record| record.pid)
     }
 
     /// Those that have no run.
