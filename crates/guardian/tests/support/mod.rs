@@ -276,8 +276,12 @@ impl Guardian {
         while !all.ends_with(what.as_bytes()) {
             match self.hear() {
                 Said::Output(_, bytes) => all.extend(bytes),
-                // A program that is quick may be dead before its output is passed on.
-                Said::StdinCredit(_) | Said::StdinGone | Said::Reaped => {}
+                // A program that is quick may be dead before its output is passed on, and each of
+                // its streams ends by itself.
+                Said::EndOfOutput(Stream::Stderr)
+                | Said::StdinCredit(_)
+                | Said::StdinGone
+                | Said::Reaped => {}
                 other => panic!("waiting for {what:?}, got {other:?}"),
             }
         }
