@@ -326,8 +326,8 @@ impl<'t> Outbox<'t> {
     }
 
     /// More room towards the controller, for a stream that fills its own.
-    pub(crate) fn grow(&mut self) {
-        self.room.grow(self.controller);
+    pub(crate) fn grow(&mut self, window: usize) {
+        self.room.grow(self.controller, window);
     }
 
     /// Gives it back; `false` while it is in use.

@@ -20,7 +20,7 @@ const FRAMES_A_TURN: usize = 8;
 /// So many times in a row is load.
 const LOAD: u8 = 4;
 
-/// A pipe that was empty for so long gives its room back.
+/// A pipe that had little in it for so long gives its room back.
 const IDLE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Output {
@@ -37,9 +37,11 @@ pub(crate) struct Output {
     /// Bytes that were in the pipe when it was asked; counted down.
     owed: Option<usize>,
     room: Room,
-    /// How often in a row the pipe was found nearly full.
+    /// What may be under way at most.
+    window: usize,
+    /// How often in a row there was much in it.
     filled: u8,
-    /// When a pipe that has grown was found empty.
+    /// Since when a pipe that has grown has had little in it.
     idle_since: Option<Instant>,
 }
 
@@ -49,6 +51,7 @@ impl Output {
             stream,
             room: pipe.as_ref().map_or(Room::none(), |pipe| Room::of(pipe.as_fd())),
             pipe,
+            window: credit.available(),
             credit,
             discarded: false,
             ready: false,
@@ -176,7 +179,9 @@ impl Output {
 
     fn is_dry(&mut self) {
         self.ready = false;
-        self.idle_since = self.room.is_grown().then(Instant::now);
+        if self.idle_since.is_none() && self.room.is_grown() {
+            self.idle_since = Some(Instant::now());
+        }
     }
 
     fn held(&self) -> usize {
@@ -185,7 +190,7 @@ impl Output {
     }
 
     fn grow_under_load(&mut self, held: usize, outbox: &mut Outbox<'_>) {
-        if !self.room.is_nearly_filled_by(held) {
+        if !self.room.is_loaded_by(held) {
             self.filled = 0;
             return;
         }
@@ -193,8 +198,8 @@ impl Output {
         self.filled = self.filled.saturating_add(1);
         if self.filled >= LOAD {
             if let Some(pipe) = &self.pipe {
-                self.room.grow(pipe.as_fd());
-                outbox.grow();
+                self.room.grow(pipe.as_fd(), self.window);
+                outbox.grow(self.window);
             }
         }
     }

@@ -4,19 +4,27 @@
 //! Room for bytes under way. How much a pipe holds: the default while little flows, more under load, given back afterwards.
 //!
 //! A user without privilege has 16,384 pages of pipes in all (`pipe-user-pages-soft`, pipe(7)): 1,024
-//! default pipes, or 64 of 1 MiB. Past that growing fails, and, worse, every new pipe holds 8 KiB.
+//! default pipes, or 64 of 1 MiB. Past that growing fails, and, worse, every new pipe holds 8 KiB: so
+//! the last of it is left to others.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use memmap2::MmapMut;
 use proton_stream_containment::pipe::{capacity, set_capacity};
+use rustix::pipe::pipe;
 
 /// What Linux gives a new pipe.
 const DEFAULT: usize = 64 * 1024;
 
-/// What one under load gets. Four times as much gains a tenth more.
-const GROWN: usize = 256 * 1024;
+/// What it gives a user without privilege at most (`pipe-max-size`, pipe(7)).
+const MOST: usize = 1024 * 1024;
+
+/// From here on a read is load. A reader that is quick seldom finds a pipe full.
+const LOAD: usize = DEFAULT / 4;
+
+/// So many times [`MOST`] must be free beside: enough for the pipes of 20 programs.
+const SPARE: usize = 4;
 
 /// `size` zeros, of which only the pages that are used cost memory. An allocator does the same with
 /// the first one only: what it was given back it clears, page by page (mallopt(3),
@@ -44,21 +52,30 @@ impl Room {
         Room { size: 0, may_grow: false }
     }
 
-    pub(crate) fn is_nearly_filled_by(&self, held: usize) -> bool {
-        self.size > 0 && held >= self.size / 4 * 3
+    pub(crate) fn is_loaded_by(&self, held: usize) -> bool {
+        self.size > 0 && held >= LOAD
     }
 
     pub(crate) fn is_grown(&self) -> bool {
-        self.size == GROWN
+        self.size > DEFAULT
     }
 
-    pub(crate) fn grow(&mut self, pipe: BorrowedFd<'_>) {
-        if self.may_grow && self.size == DEFAULT {
-            match set_capacity(pipe, GROWN) {
-                Ok(()) => self.size = GROWN,
-                // EPERM: the user's pages are used up.
-                Err(_) => self.may_grow = false,
-            }
+    /// Makes it as large as what may be under way in it, `window`, if the user may have so much and
+    /// others find room still.
+    pub(crate) fn grow(&mut self, pipe: BorrowedFd<'_>, window: usize) {
+        let size = window.min(MOST);
+        if !self.may_grow || size <= self.size {
+            return;
+        }
+        // EPERM: the user's pages are used up.
+        if set_capacity(pipe, size).is_ok() {
+            self.size = capacity(pipe).unwrap_or(size);
+            self.may_grow = leaves_room();
+        } else {
+            self.may_grow = false;
+        }
+        if !self.may_grow {
+            self.give_back(pipe);
         }
     }
 
@@ -68,5 +85,119 @@ impl Room {
             self.size = DEFAULT;
         }
         !self.is_grown()
+    }
+}
+
+/// The kernel tells nobody how much a user has left, so it is tried.
+fn leaves_room() -> bool {
+    let spare: Result<Vec<_>, io::Error> = (0..SPARE)
+        .map(|_| {
+            let (reader, writer) = pipe()?;
+            set_capacity(reader.as_fd(), MOST)?;
+            Ok((reader, writer))
+        })
+        .collect();
+    spare.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::thread;
+
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    /// Runs `test` as a user who has nothing yet. A thread's identity is its own (nptl(7) tells what
+    /// a C library does about that; a system call does not).
+    fn as_user(id: u32, test: impl FnOnce() + Send) {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root");
+            return eprintln!("not run, it needs root: sudo ./check rust");
+        }
+        thread::scope(|scope| {
+            let tested = scope.spawn(|| {
+                let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+                set_thread_res_gid(gid, gid, gid).unwrap();
+                set_thread_res_uid(uid, uid, uid).unwrap();
+                test();
+            });
+            tested.join().unwrap();
+        });
+    }
+
+    fn size_of_a_new_pipe() -> usize {
+        let (reader, _writer) = pipe().unwrap();
+        capacity(reader.as_fd()).unwrap()
+    }
+
+    fn grown(window: usize) -> (OwnedFd, OwnedFd, Room) {
+        let (reader, writer) = pipe().unwrap();
+        let mut room = Room::of(reader.as_fd());
+        room.grow(reader.as_fd(), window);
+        assert_eq!(capacity(reader.as_fd()).unwrap(), room.size);
+        (reader, writer, room)
+    }
+
+    #[test]
+    fn a_pipe_grows_to_the_window_at_most_and_gives_back() {
+        for (window, size) in [(0, DEFAULT), (MIB / 4, MIB / 4), (MIB, MIB), (64 * MIB, MIB)] {
+            let (reader, _writer, mut room) = grown(window);
+            assert_eq!(room.size, size, "for a window of {window}");
+            assert_eq!(room.is_grown(), size > DEFAULT);
+            assert!(room.give_back(reader.as_fd()));
+            assert_eq!(capacity(reader.as_fd()).unwrap(), DEFAULT);
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_is_given_back_later() {
+        let (reader, writer, mut room) = grown(MIB);
+        let held = vec![0; 2 * DEFAULT];
+        rustix::io::write(&writer, &held).unwrap();
+        assert!(!room.give_back(reader.as_fd()));
+        assert!(room.is_grown());
+        rustix::io::read(&reader, &mut vec![0; 2 * DEFAULT][..]).unwrap();
+        assert!(room.give_back(reader.as_fd()));
+    }
+
+    #[test]
+    fn the_last_pages_of_a_user_are_left_to_others() {
+        as_user(61_234, || {
+            let mut pipes = Vec::new();
+            loop {
+                let pipe = grown(MIB);
+                if !pipe.2.is_grown() {
+                    break;
+                }
+                assert!(pipes.len() < 64, "a user may have 64 MiB, by default");
+                pipes.push(pipe);
+            }
+            assert!(pipes.len() > 32, "only {} grew", pipes.len());
+            let others: Vec<_> = (0..48).map(|_| pipe().unwrap()).collect();
+            let small = others.iter().filter(|(it, _)| capacity(it.as_fd()).unwrap() < DEFAULT);
+            assert_eq!(small.count(), 0);
+            drop((pipes, others));
+            assert!(grown(MIB).2.is_grown(), "what was given back can be had");
+        });
+    }
+
+    #[test]
+    fn a_user_who_has_no_room_left_gets_what_there_is() {
+        as_user(61_235, || {
+            let mut all = Vec::new();
+            while size_of_a_new_pipe() == DEFAULT {
+                let (reader, writer) = pipe().unwrap();
+                let _ = set_capacity(reader.as_fd(), MIB);
+                all.push((reader, writer));
+                assert!(all.len() < 2_000, "the limits of pipe(7) are off");
+            }
+            let (_reader, _writer, room) = grown(MIB);
+            assert!(!room.is_grown() && room.size < DEFAULT);
+        });
     }
 }
