@@ -6,26 +6,35 @@ defmodule Bench.Parts.Stdin do
 
   # Bytes in chunks of 64 KB to a `dd` that takes so many and then ends; from the first
   # chunk to its exit. `Port.command/2` waits while the port is busy. Of ours, `write/3`
-  # waits for each chunk, and `command/2` for none: it is used the way that keeps the queue
-  # short, with a `write/3` in every 64 chunks (4 MiB).
+  # waits until the program's pipe has its bytes, so it is shown with chunks of 1 MiB, too;
+  # `command/2` waits for nothing, and is used the way that keeps the queue short, with a
+  # `write/3` in every 64 chunks (4 MiB).
 
   import Bench.Numbers, only: [figure: 4]
   alias Bench.{Proc, Side}
 
   @chunk 65_536
+  # A large write has so many.
+  @large 16
 
   @spec run(map()) :: [map()]
   def run(%{quick: quick?}) do
     chunks = if quick?, do: 256, else: 4_096
     dd = Side.path("dd")
-    args = ~w(bs=64K count=#{chunks} iflag=fullblock of=/dev/null status=none)
+    args = arguments(chunks)
     data = :binary.copy("i", @chunk)
-    sides = [{"port", :port}, {"write/3", :write}, {"command/2", :command}]
+
+    sides = [
+      {"port", :port},
+      {"write/3", :write},
+      {"write 1 MiB", :large},
+      {"command/2", :command}
+    ]
 
     for {_, side} <- sides,
         do:
           Side.alone(fn ->
-            once(side, dd, ~w(bs=64K count=1 iflag=fullblock of=/dev/null status=none), data, 1)
+            once(side, dd, arguments(@large), data, @large)
           end)
 
     Process.sleep(50)
@@ -53,6 +62,9 @@ defmodule Bench.Parts.Stdin do
     ]
   end
 
+  defp arguments(chunks),
+    do: ~w(bs=64K count=#{chunks} iflag=fullblock of=/dev/null status=none)
+
   defp map(rounds, fun) do
     for round <- rounds, do: Map.new(round, fn {side, result} -> {side, fun.(result)} end)
   end
@@ -73,6 +85,11 @@ defmodule Bench.Parts.Stdin do
 
   defp put(:port, p, data, _), do: true = Port.command(p, data)
   defp put(:write, p, data, _), do: written(ProtonStream.write(p, data, 60_000))
+
+  defp put(:large, p, data, chunk) when rem(chunk, @large) == 0,
+    do: written(ProtonStream.write(p, List.duplicate(data, @large), 60_000))
+
+  defp put(:large, _, _, _), do: :ok
 
   defp put(:command, p, data, chunk) when rem(chunk, 64) == 0,
     do: written(ProtonStream.write(p, data, 60_000))
