@@ -6,7 +6,7 @@ defmodule ProtonStream.Environment do
 
   # The VM's environment as the bytes that a program would inherit.
   #
-  # `:os.getenv/0` gives code points. Where file names are UTF-8 (nearly everywhere) it
+  # `:os.env/0` gives code points. Where file names are UTF-8 (nearly everywhere) it
   # decodes an entry whose bytes are UTF-8, and hands over the bytes themselves as code
   # points where they are not. Both end in the same list for `é` and for the single byte
   # 0xE9; then the environment that this VM was started with has the answer, because what
@@ -15,15 +15,17 @@ defmodule ProtonStream.Environment do
   @doc "`KEY=VALUE` of each variable, byte for byte, with a NUL between two."
   @spec inherited() :: binary()
   def inherited do
-    entries = :os.getenv()
+    variables = :os.env()
 
-    ascii(entries) ||
-      entries |> to_bytes(:file.native_name_encoding(), &at_start/0) |> joined()
+    ascii(variables) ||
+      for({key, value} <- variables, do: key ++ [?= | value])
+      |> to_bytes(:file.native_name_encoding(), &at_start/0)
+      |> joined()
   end
 
   # Nearly every environment is: then nothing has to be looked at one by one.
-  defp ascii(entries) do
-    bytes = joined(entries)
+  defp ascii(variables) do
+    bytes = joined(for {key, value} <- variables, do: [key, ?= | value])
     if byte_size(:unicode.characters_to_binary(bytes, :latin1)) == byte_size(bytes), do: bytes
   rescue
     # A code point above 255.
