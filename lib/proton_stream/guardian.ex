@@ -119,6 +119,20 @@ defmodule ProtonStream.Guardian do
   end
 
   @doc """
+  Says nothing more to a guardian that was forked. What it still says is heard, and whatever it
+  runs it ends.
+  """
+  @spec hang_up(t()) :: :ok
+  def hang_up(%__MODULE__{port: socket}) do
+    # What is queued can only be a part of the first frame, of which nothing comes. Shutting down
+    # would wait for it.
+    with {:ok, [send_pend: 0]} <- :inet.getstat(socket, [:send_pend]),
+         do: :gen_tcp.shutdown(socket, :write)
+
+    :ok
+  end
+
+  @doc """
   Lets go of the guardian, which ends whatever still runs. No event follows.
 
   The port is killed, not closed: closing would wait until a guardian that was stopped

@@ -18,8 +18,10 @@ defmodule ProtonStream.Start do
   @kill_delay 500
   @greatest_open 16 * 1_048_576
 
-  # Milliseconds that a forked guardian may take to say that it is there.
+  # Milliseconds that a forked guardian may take to say that it is there, and to notice that
+  # nobody waits for it any more.
   @hello 2_000
+  @last_word 1_000
 
   @spec kill_delay(Options.t()) :: non_neg_integer()
   def kill_delay(options), do: Map.get(options, :delay_to_sigkill, @kill_delay)
@@ -50,6 +52,7 @@ defmodule ProtonStream.Start do
       handshake(hello, guardian, deadline, watch)
     else
       {:ended, reason} -> {:cancelled, reason}
+      :begun -> {:error, :timeout}
       _ -> open(open, options, deadline, watch)
     end
   end
@@ -63,13 +66,27 @@ defmodule ProtonStream.Start do
     soon = Guardian.sooner(deadline, Guardian.deadline(@hello))
 
     case next(guardian, soon, watch) do
-      {:ok, {:hello, _}} = hello ->
-        hello
+      {:ok, {:hello, _}} = hello -> hello
+      :timeout -> guardian |> last_word(deadline, watch) |> let_go(guardian)
+      other -> let_go(other, guardian)
+    end
+  end
 
-      other ->
-        Guardian.close(guardian)
-        if other == :timeout, do: Nursery.suspect(guardian.nursery, guardian.run)
-        other
+  defp let_go(heard, guardian) do
+    Guardian.close(guardian)
+    if heard == :timeout, do: Nursery.suspect(guardian.nursery, guardian.run)
+    heard
+  end
+
+  # No program runs twice: a guardian that finds that we have hung up starts nothing, and one
+  # that has started says HELLO, and ends it. A stopped one does neither.
+  defp last_word(guardian, deadline, watch) do
+    Guardian.hang_up(guardian)
+    late = Guardian.sooner(deadline, Guardian.deadline(@last_word))
+
+    case next(guardian, late, watch) do
+      {:ok, {:hello, _}} -> :begun
+      other -> other
     end
   end
 

@@ -99,6 +99,51 @@ defmodule ProtonStream.NurseryTest do
     assert tell(script) == {[:nursery, :port], true, [{"", "", :normal}]}
   end
 
+  test "whose guardian is late never has a program started twice" do
+    script = ~S"""
+    once = fn delay ->
+      {:ok, ps} = ProtonStream.open("cat", [])
+      nursery = nursery()
+      busy = ProtonStream.os_pid(ps) |> parent()
+      children = fn -> String.split(File.read!("/proc/#{nursery}/task/#{nursery}/children")) end
+      eventually("one waits", fn -> length(children.()) == 2 end)
+      [waiting] = Enum.map(children.(), &String.to_integer/1) -- [busy]
+      for pid <- [nursery, waiting], do: kill.(pid, "STOP")
+      mark = Path.join(System.tmp_dir!(), "proton-late-#{nursery}-#{delay}")
+
+      late =
+        Task.async(fn ->
+          Process.flag(:trap_exit, true)
+
+          with {:ok, late} <- ProtonStream.open("sh", ["-c", "echo >> #{mark}; exec cat"]) do
+            echo.(late, "hello")
+            ProtonStream.close(late)
+            {"", "", :normal} = collect(late)
+            :ok
+          end
+        end)
+
+      Process.sleep(delay)
+      kill.(waiting, "CONT")
+      result = Task.await(late, :infinity)
+      kill.(nursery, "CONT")
+      ProtonStream.close(ps)
+      {"", "", :normal} = collect(ps)
+      marks = with {:ok, marks} <- File.read(mark), do: byte_size(marks), else: (_ -> 0)
+      File.rm(mark)
+      {result, marks}
+    end
+
+    tell.(for delay <- [1_999, 2_001, 2_500], do: once.(delay))
+    """
+
+    outcomes = tell(script)
+    assert length(outcomes) == 3
+
+    for outcome <- outcomes,
+        do: assert(outcome in [{:ok, 1}, {{:error, :timeout}, 1}, {{:error, :timeout}, 0}])
+  end
+
   test "ends with the application; sessions go on, and later ones start their guardians" do
     script = ~S"""
     {:ok, ps} = ProtonStream.open("cat", [])

@@ -51,6 +51,15 @@ pub struct Specification {
     pub pid_namespace: bool,
 }
 
+impl Specification {
+    /// Whether [`start`](crate::start) may take longer than forking does: names may have to be
+    /// looked up by others, and a cgroup may have to be waited for.
+    pub fn may_wait(&self) -> bool {
+        let named = self.user.is_some() || self.group.is_some() || self.groups.is_some();
+        named || !self.cgroup.is_none()
+    }
+}
+
 /// Where one of the program's first three descriptors leads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stdio {

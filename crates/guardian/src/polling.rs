@@ -41,6 +41,12 @@ pub(crate) fn until(deadline: Instant) -> Timespec {
     timespec(deadline.saturating_duration_since(Instant::now()))
 }
 
+/// Whether the other end of a pipe or socket says nothing any more.
+pub(crate) fn has_left(connection: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(connection, PollFlags::RDHUP)];
+    poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|count| count > 0)
+}
+
 /// Descriptors to wait for. An array: nothing is allocated for a turn of the loop.
 pub(crate) struct PollSet<'a> {
     fds: [PollFd<'a>; Token::COUNT],

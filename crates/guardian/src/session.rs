@@ -19,7 +19,7 @@ use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
 use crate::output::Output;
 use crate::passing::Passed;
-use crate::polling::{Found, PollSet, Token};
+use crate::polling::{has_left, Found, PollSet, Token};
 use crate::report;
 use crate::room;
 use crate::run::{Run, Verdict};
@@ -30,6 +30,10 @@ const READ: usize = 64 * 1024;
 
 /// A program that has run for so long may run for days. What its start has used is given back, once.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// HELLO waits so long for what comes of a start, to be said in one go: each word wakes the
+/// controller.
+const GREETING: Duration = Duration::from_millis(20);
 
 /// ERROR's codes (PROTOCOL §8).
 const ERROR_VERSION: u8 = 1;
@@ -89,6 +93,8 @@ struct Pending {
     terms: Terms,
     /// EOF came already.
     eof: bool,
+    /// Till then nothing is said.
+    quiet_until: Instant,
 }
 
 /// Relays between the controller on `input` and `output` and the program that it asks for, to the end of both.
@@ -139,15 +145,26 @@ impl Session<'_> {
         }
     }
 
+    /// While a start is under way that is soon over.
+    fn quiet_until(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Starting(pending) if Instant::now() < pending.quiet_until => {
+                Some(pending.quiet_until)
+            }
+            _ => None,
+        }
+    }
+
     fn poll(&self) -> Result<Found, Errno> {
         let mut set = PollSet::new(self.signals.as_fd());
         if self.hearing != Hearing::Gone {
             set.add(Token::Controller, self.controller, PollFlags::IN);
         }
-        if !self.outbox.is_clear() {
+        let quiet_until = self.quiet_until();
+        if !self.outbox.is_clear() && quiet_until.is_none() {
             set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
         }
-        let mut deadline = self.settled;
+        let mut deadline = self.settled.or(quiet_until);
         match &self.phase {
             Phase::Starting(pending) => {
                 set.add(Token::Starting, pending.starting.as_fd(), PollFlags::IN);
@@ -184,7 +201,9 @@ impl Session<'_> {
                 run.tell_reaped(&mut self.outbox, now);
             }
         }
-        self.outbox.flush();
+        if self.quiet_until().is_none() {
+            self.outbox.flush();
+        }
         if self.outbox.is_gone() && self.hearing != Hearing::Gone {
             self.controller_is_gone(now);
         }
@@ -268,7 +287,7 @@ impl Session<'_> {
             Event::Frame(kind, body) => ToGuardian::decode(kind, body)?,
         };
         match (frame, &mut self.phase) {
-            (ToGuardian::Open(open), Phase::Idle) => self.open(&open),
+            (ToGuardian::Open(open), Phase::Idle) => self.open(&open, now),
             (ToGuardian::Open(_), _) => return Err(Malformed::Order("a second OPEN")),
             (_, Phase::Idle) => return Err(Malformed::Order("a frame before OPEN")),
             (ToGuardian::Credit { stream, bytes }, Phase::Running(run)) => {
@@ -297,19 +316,24 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn open(&mut self, open: &Open<'_>) {
-        // HELLO first: a controller that has not heard it may try elsewhere, and no program runs
-        // twice.
-        self.outbox.flush();
+    fn open(&mut self, open: &Open<'_>, now: Instant) {
+        let read = specification::read(open);
+        if read.as_ref().is_ok_and(|(specification, _)| specification.may_wait()) {
+            self.outbox.flush();
+        }
+        // Who has left without having heard HELLO may try elsewhere, and no program runs twice.
+        if has_left(self.controller) {
+            return self.controller_is_gone(now);
+        }
         let passed = std::mem::take(&mut self.passed);
-        let started = specification::read(open).and_then(|(specification, terms)| {
+        let started = read.and_then(|(specification, terms)| {
             let around = Around {
                 give_up: Some(self.controller),
                 announce: self.nursed.map(|nursed| nursed.announce),
                 passed: passed.deal(&specification.stdio)?,
             };
             let starting = start(&specification, &around)?;
-            Ok(Pending { starting, terms, eof: false })
+            Ok(Pending { starting, terms, eof: false, quiet_until: now + GREETING })
         });
         match started {
             Ok(pending) => self.phase = Phase::Starting(Box::new(pending)),
@@ -331,7 +355,7 @@ impl Session<'_> {
                 else {
                     return false;
                 };
-                let Pending { starting, terms, eof } = *pending;
+                let Pending { starting, terms, eof, .. } = *pending;
                 let mut run = Run::new(starting.into_program(), Verdict::Exit, terms);
                 self.outbox.say(&FromGuardian::Started {
                     pid: run.program.pid().unwrap_or(0),
@@ -373,6 +397,10 @@ impl Session<'_> {
     }
 
     fn controller_is_gone(&mut self, now: Instant) {
+        if let Phase::Starting(_) = self.phase {
+            // HELLO: who has stopped talking may listen, and must not start the program elsewhere.
+            self.outbox.flush();
+        }
         self.outbox.drop_all();
         self.hearing = Hearing::Gone;
         self.end_silently(now);

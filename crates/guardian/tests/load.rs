@@ -7,27 +7,27 @@
 
 mod support;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use proton_stream_containment::pipe::capacity;
 use proton_stream_protocol::{Field, Stream, ToGuardian};
+use rustix::io::ioctl_fionread;
 use support::{eventually, Guardian, Said};
 
 const DEFAULT: usize = 64 * 1024;
 
-/// Writes until its stdin ends, then a last byte, and stays.
+/// Writes until its stdin ends, and stays.
 const WRITER: &str = "import os, select, time
 while not select.select([0], [], [], 0)[0]: os.write(1, b'x' * 65536)
-os.write(1, b'.')
 time.sleep(1000)";
 
-/// How much the pipe of the program's stdout holds.
-fn room(pid: u32) -> usize {
+/// The pipe of the program's stdout.
+fn pipe(pid: u32) -> File {
     let mut reading = OpenOptions::new();
     reading.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-    capacity(reading.open(format!("/proc/{pid}/fd/1")).unwrap().as_fd()).unwrap()
+    reading.open(format!("/proc/{pid}/fd/1")).unwrap()
 }
 
 #[test]
@@ -35,24 +35,28 @@ fn a_pipe_under_load_grows_to_the_window_and_is_given_back() {
     for window in [DEFAULT, 4 * DEFAULT, 16 * DEFAULT] {
         let field = Field::Credit { stdout: window as u32, stderr: 0 };
         let (mut guardian, pid) = Guardian::run_with(&["python3", "-c", WRITER], &[field]);
-        assert_eq!(room(pid), DEFAULT);
-        let mut left: usize = 64 << 20;
-        let mut grown = DEFAULT;
-        loop {
-            let Said::Output(Stream::Stdout, bytes) = guardian.hear() else { panic!("no output") };
-            if bytes.ends_with(b".") {
-                break;
+        let pipe = pipe(pid);
+        let room = || capacity(pipe.as_fd()).unwrap();
+        let held = || ioctl_fionread(&pipe).unwrap() as usize;
+        assert_eq!(room(), DEFAULT);
+        let mut unheard = window;
+        for _ in 0..8 {
+            while unheard > 0 {
+                let Said::Output(Stream::Stdout, bytes) = guardian.hear() else { panic!() };
+                unheard -= bytes.len();
             }
-            let back = bytes.len() as u32;
-            guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: back });
-            grown = grown.max(room(pid));
-            left = left.saturating_sub(bytes.len());
-            if left == 0 || grown > DEFAULT && grown == window {
-                guardian.say(&ToGuardian::Eof);
-            }
+            eventually("the program waits", || held() == room());
+            guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: DEFAULT as u32 });
+            unheard = DEFAULT;
         }
-        assert_eq!(grown, window);
-        eventually("the room is given back", || room(pid) == DEFAULT);
+        assert_eq!(room(), window);
+        guardian.say(&ToGuardian::Eof);
+        let all = ToGuardian::Credit { stream: Stream::Stdout, bytes: 4 << 20 };
+        guardian.say(&all);
+        eventually("the room is given back", || {
+            while let Some(Said::Output(..)) = guardian.heard() {}
+            room() == DEFAULT
+        });
         guardian.say(&ToGuardian::Close);
         guardian.hear_out();
         guardian.part();

@@ -72,7 +72,7 @@ impl Default for Request {
 }
 
 impl Request {
-    fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.controllers.is_empty()
             && self.place.is_none()
             && self.settings.is_empty()

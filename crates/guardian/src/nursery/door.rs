@@ -20,7 +20,7 @@ use rustix::net::{accept_with, SocketFlags};
 use rustix::process::geteuid;
 
 use crate::ending::ends_a_guardian;
-use crate::polling::timespec;
+use crate::polling::{has_left, timespec};
 
 /// How long a connection may take to say its secret.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -116,7 +116,7 @@ impl Door {
     pub(crate) fn listen_to(&self, connection: &OwnedFd) -> Option<u64> {
         let preamble = said(connection)?;
         let is_one = is_same(&preamble.secret, &self.secret) && preamble.run != 0;
-        (is_one && !has_left(connection)).then_some(preamble.run)
+        (is_one && !has_left(connection.as_fd())).then_some(preamble.run)
     }
 
     fn is_controllers(&self, connection: &OwnedFd) -> bool {
@@ -163,12 +163,6 @@ fn said(connection: &OwnedFd) -> Option<Preamble> {
 /// In a time that doesn't tell how much of it was right.
 fn is_same(one: &[u8; SECRET_LENGTH], other: &[u8; SECRET_LENGTH]) -> bool {
     one.iter().zip(other).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
-}
-
-/// Whether the other side has closed already: then nobody waits for a program.
-fn has_left(connection: &OwnedFd) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::RDHUP)];
-    poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|count| count > 0)
 }
 
 #[cfg(test)]
