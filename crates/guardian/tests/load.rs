@@ -38,7 +38,6 @@ fn a_pipe_under_load_grows_to_the_window_and_is_given_back() {
         let pipe = pipe(pid);
         let room = || capacity(pipe.as_fd()).unwrap();
         let held = || ioctl_fionread(&pipe).unwrap() as usize;
-        assert_eq!(room(), DEFAULT);
         let mut unheard = window;
         for _ in 0..8 {
             while unheard > 0 {
