@@ -21,6 +21,8 @@ const PATH: usize = 500;
 pub(crate) struct Shared {
     idle: AtomicU32,
     is_closed: AtomicBool,
+    /// The guardian of each slot, or 0. Beside each other, since all are looked through.
+    pids: [AtomicU32; SLOTS],
     slots: [SlotMemory; SLOTS],
 }
 
@@ -42,6 +44,7 @@ pub struct Board(&'static Shared);
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
     board: Board,
+    pid: &'static AtomicU32,
     memory: &'static SlotMemory,
 }
 
@@ -54,7 +57,8 @@ impl Board {
 
     /// A place by its number; `None` beyond the last one.
     pub fn slot(self, index: usize) -> Option<Slot> {
-        self.0.slots.get(index).map(|memory| Slot { board: self, memory })
+        let pid = self.0.pids.get(index)?;
+        self.0.slots.get(index).map(|memory| Slot { board: self, pid, memory })
     }
 
     /// How many guardians wait for a connection.
@@ -85,6 +89,16 @@ impl Slot {
     /// The board that it is on.
     pub fn board(self) -> Board {
         self.board
+    }
+
+    /// The process that has the place; 0 for none.
+    pub fn pid(self) -> u32 {
+        self.pid.load(SeqCst)
+    }
+
+    /// It belongs to that process now, or to none.
+    pub fn set_pid(self, pid: u32) {
+        self.pid.store(pid, SeqCst);
     }
 
     /// Its guardian waits. The answer is how many others do.
@@ -156,7 +170,9 @@ mod tests {
     fn what_is_written_is_read_and_forgotten_with_the_run() {
         let board = Board::new().expect("memory");
         let (slot, other) = (board.slot(3).expect("a slot"), board.slot(4).expect("a slot"));
-        assert_eq!((slot.run(), slot.group()), (0, None));
+        assert_eq!((slot.pid(), slot.run(), slot.group()), (0, 0, None));
+        slot.set_pid(42);
+        assert_eq!((slot.pid(), other.pid()), (42, 0));
         slot.set_run(7);
         slot.set_group(b"base/proton-1-123456789");
         assert_eq!((slot.run(), other.run()), (7, 0));

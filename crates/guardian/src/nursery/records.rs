@@ -10,14 +10,6 @@ use proton_stream_containment::{Board, Slot};
 /// A guardian that is stopped twice within this time is killed.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// One guardian. Its pid is its own for as long as it is here: only this process waits for it.
-struct Record {
-    pid: u32,
-    slot: Slot,
-    index: usize,
-    stopped: Option<Instant>,
-}
-
 /// A guardian that has died, and what it was doing.
 pub(crate) struct Died {
     /// 0 for one that had no run.
@@ -26,22 +18,37 @@ pub(crate) struct Died {
     pub(crate) group: Option<Vec<u8>>,
 }
 
+/// They stand on the board: what a nursery writes down elsewhere costs each guardian that it has
+/// forked before a copy of the page.
 pub(crate) struct Records {
     board: Board,
-    live: Vec<Record>,
-    /// Numbers of slots that were used and are free.
-    free: Vec<usize>,
-    /// How many were ever used.
+    /// How many slots were ever used.
     used: usize,
+    /// Guardians that were stopped, and when.
+    stopped: Vec<(u32, Instant)>,
 }
 
 impl Records {
     pub(crate) fn new(board: Board) -> Self {
-        Self { board, live: Vec::new(), free: Vec::new(), used: 0 }
+        Self { board, used: 0, stopped: Vec::new() }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        (0..self.used).filter_map(|index| self.board.slot(index))
+    }
+
+    /// Those of guardians. A pid is its guardian's own for as long as it is here: only this process
+    /// waits for it.
+    fn live(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.slots().filter(|slot| slot.pid() != 0)
+    }
+
+    fn slot_of(&self, pid: u32) -> Option<Slot> {
+        self.live().find(|slot| slot.pid() == pid)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.live.is_empty()
+        self.live().next().is_none()
     }
 
     /// How many guardians wait for a connection, those among them that have yet to begin.
@@ -56,49 +63,53 @@ impl Records {
 
     /// Forks one more, which is counted among those that wait. `false` when that can't be done.
     pub(crate) fn add(&mut self, fork: impl FnOnce(Slot) -> std::io::Result<u32>) -> bool {
-        let index = self.free.last().copied().unwrap_or(self.used);
-        let Some(slot) = self.board.slot(index) else { return false };
-        slot.wait();
-        let Ok(pid) = fork(slot) else {
-            slot.take();
-            return false;
-        };
-        if self.free.pop().is_none() {
+        let free = self.slots().find(|slot| slot.pid() == 0);
+        let Some(slot) = free.or_else(|| self.board.slot(self.used)) else { return false };
+        if free.is_none() {
             self.used += 1;
         }
-        self.live.push(Record { pid, slot, index, stopped: None });
+        slot.wait();
+        match fork(slot) {
+            Ok(pid) => slot.set_pid(pid),
+            Err(_) => {
+                slot.take();
+                return false;
+            }
+        }
         true
     }
 
     pub(crate) fn knows(&self, pid: u32) -> bool {
-        self.live.iter().any(|record| record.pid == pid)
+        self.slot_of(pid).is_some()
     }
 
     /// The guardian that has a run; none has number 0.
     pub(crate) fn pid_of(&self, run: u64) -> Option<u32> {
-        let mut with_run = self.live.iter().filter(|record| record.slot.run() != 0);
-        with_run.find(|record| record.slot.run() == run).map(|record| record.pid)
+        let mut with_run = self.live().filter(|slot| slot.run() != 0);
+        with_run.find(|slot| slot.run() == run).map(Slot::pid)
     }
 
     /// Those that have no run.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> + '_ {
-        self.live.iter().filter(|record| record.slot.run() == 0).map(|record| record.pid)
+        self.live().filter(|slot| slot.run() == 0).map(Slot::pid)
     }
 
     /// Whether it was stopped before, not long ago; `None` where it is no guardian.
     pub(crate) fn was_stopped(&mut self, pid: u32, now: Instant) -> Option<bool> {
-        let record = self.live.iter_mut().find(|record| record.pid == pid)?;
-        let before = record.stopped.replace(now);
-        Some(before.is_some_and(|before| now.saturating_duration_since(before) < AGAIN))
+        self.slot_of(pid)?;
+        self.stopped.retain(|(_, before)| now.saturating_duration_since(*before) < AGAIN);
+        let is_again = self.stopped.iter().any(|(stopped, _)| *stopped == pid);
+        self.stopped.push((pid, now));
+        Some(is_again)
     }
 
     pub(crate) fn remove(&mut self, pid: u32) -> Option<Died> {
-        let place = self.live.iter().position(|record| record.pid == pid)?;
-        let record = self.live.swap_remove(place);
-        let died = Died { run: record.slot.run(), group: record.slot.group() };
-        record.slot.set_run(0);
-        record.slot.take();
-        self.free.push(record.index);
+        let slot = self.slot_of(pid)?;
+        let died = Died { run: slot.run(), group: slot.group() };
+        slot.set_run(0);
+        slot.take();
+        slot.set_pid(0);
+        self.stopped.retain(|(stopped, _)| *stopped != pid);
         Some(died)
     }
 }
