@@ -65,12 +65,8 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
     let namespace = spec.pid_namespace.then(|| namespace::prepare(spec)).transpose()?;
     let (namespace, init) = namespace.unzip();
     let (ends, pipes) = stdio::prepare(&spec.stdio, &around.passed)?;
-    let pipe = || stdio::pipe().map_err(|error| failed(Step::Fork, &error));
-    let (gate, gate_keeper) = pipe()?;
-    let (report, report_writer) = pipe()?;
-    for end in [&gate, &report] {
-        stdio::without_blocking(end).map_err(|error| failed(Step::Fork, &error))?;
-    }
+    let pipe = stdio::pipe().and_then(|ends| stdio::without_blocking(&ends.0).map(|()| ends));
+    let (report, report_writer) = pipe.map_err(|error| failed(Step::Fork, &error))?;
     // The last step that leaves something behind: what follows must end it when it fails.
     let mut run = cgroup::prepare(&spec.cgroup, around)?;
     let names = Names::of(spec, run.as_ref());
@@ -91,9 +87,8 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
         no_new_privs: spec.no_new_privs,
         namespace,
         close_on_exec: (!sys::close_range_works()).then(open_descriptors),
-        gate,
-        gate_keeper,
         report: report_writer.as_raw_fd(),
+        report_reader: report.as_raw_fd(),
     });
     let pid = match launch.begin() {
         Ok(pid) => pid,

@@ -7,9 +7,9 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::io::read;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::chdir;
 
 use super::exec::{execve, Strings, HAS_OWN_EXECVE};
@@ -56,13 +56,11 @@ pub(crate) struct Plan {
     pub(crate) close_on_exec: Option<Vec<RawFd>>,
     /// Where the program gets a PID namespace of its own.
     pub(crate) namespace: Option<Namespace>,
-    /// Becomes readable (end of file) when the guardian dies.
-    pub(crate) gate: OwnedFd,
-    /// The guardian's end of the gate, of which the child must not keep a copy.
-    pub(crate) gate_keeper: OwnedFd,
     /// Takes the failure; closed by the exec. The child's copy of a descriptor that the guardian
     /// closes at once.
     pub(crate) report: RawFd,
+    /// Where the guardian reads it, which ends with the guardian: the child must keep no copy.
+    pub(crate) report_reader: RawFd,
 }
 
 /// Where the child failed.
@@ -179,8 +177,8 @@ impl Plan {
 
 /// Carries out the plan. Never returns.
 ///
-/// Where [`Plan::can_share_memory`] says so, `errno` is the guardian's, too: so what may fail there,
-/// and the read of the gate, which as a rule does, are called in a way that doesn't use it.
+/// Where [`Plan::can_share_memory`] says so, `errno` is the guardian's, too: so what may fail there
+/// is called in a way that doesn't use it.
 pub(super) fn run(plan: &Plan) -> ! {
     let Err(failure) = steps(plan);
     give_up(plan, failure)
@@ -198,10 +196,10 @@ pub(super) fn give_up(plan: &Plan, failure: Failure) -> ! {
 }
 
 fn steps(plan: &Plan) -> Result<Infallible, Failure> {
-    // SAFETY: passes no memory. The keeper's copy is this process's own since the fork; were it
-    // kept, the gate would never report the guardian's death.
+    // SAFETY: passes no memory. The copy is this process's own since the fork; were it kept, the
+    // guardian's death would not be seen.
     let session = unsafe {
-        libc::close(plan.gate_keeper.as_raw_fd());
+        libc::close(plan.report_reader);
         libc::setsid()
     };
     check(session, Point::Session, 0)?;
@@ -218,8 +216,8 @@ fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     if plan.no_new_privs {
         prctl(libc::PR_SET_NO_NEW_PRIVS, 1, Point::NoNewPrivs)?;
     }
-    // After the change of user, which clears it. Then the gate: had the guardian died before the
-    // line that follows, nothing would ever be sent.
+    // After the change of user, which clears it. Had the guardian died before the line that
+    // follows, nothing would ever be sent.
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into(), Point::DeathSignal)?;
     leave_without_guardian(plan);
     ignore_none();
@@ -355,11 +353,13 @@ pub(super) fn write_all(
     Err(failed(point, index, if result < 0 { errno() } else { libc::EIO }))
 }
 
-/// Ends this process when the gate says that the guardian is gone. Not by getppid, which is 0
-/// where the parent is in another PID namespace.
+/// Ends this process when nobody can read the report any more (POLLERR, poll(2)): the guardian is
+/// gone. Not by getppid, which is 0 where the parent is in another PID namespace.
 pub(super) fn leave_without_guardian(plan: &Plan) {
-    let mut byte = [0];
-    if read(&plan.gate, &mut byte) == Ok(0) {
+    // SAFETY: it is open until the exec.
+    let report = unsafe { BorrowedFd::borrow_raw(plan.report) };
+    let mut fds = [PollFd::from_borrowed_fd(report, PollFlags::empty())];
+    if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1) {
         // SAFETY: runs nothing of the parent's.
         unsafe { libc::_exit(127) }
     }

@@ -58,9 +58,9 @@ fn run(plan: &Plan, namespace: &Namespace) -> ! {
 }
 
 fn steps(plan: &Plan, namespace: &Namespace) -> Result<libc::pid_t, Failure> {
-    // SAFETY: passes no memory; the keeper's copy is this process's own.
+    // SAFETY: passes no memory; the copy is this process's own.
     let session = unsafe {
-        libc::close(plan.gate_keeper.as_raw_fd());
+        libc::close(plan.report_reader);
         libc::setsid()
     };
     check(session, Point::Session, 0)?;
