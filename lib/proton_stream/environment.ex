@@ -16,23 +16,28 @@ defmodule ProtonStream.Environment do
   @spec inherited() :: binary()
   def inherited do
     variables = :os.env()
-
-    ascii(variables) ||
-      for({key, value} <- variables, do: key ++ [?= | value])
-      |> to_bytes(:file.native_name_encoding(), &at_start/0)
-      |> joined()
+    ascii(variables) || any(variables)
   end
 
   # Nearly every environment is: then nothing has to be looked at one by one.
   defp ascii(variables) do
-    bytes = joined(for {key, value} <- variables, do: [key, ?= | value])
+    bytes = variables |> joined() |> :erlang.iolist_to_binary()
     if byte_size(:unicode.characters_to_binary(bytes, :latin1)) == byte_size(bytes), do: bytes
   rescue
     # A code point above 255.
     ArgumentError -> nil
   end
 
-  defp joined(entries), do: entries |> Enum.intersperse(0) |> :erlang.iolist_to_binary()
+  defp joined([]), do: []
+  defp joined([{key, value}]), do: [key, ?= | value]
+  defp joined([{key, value} | others]), do: [key, ?=, value, 0 | joined(others)]
+
+  defp any(variables) do
+    for({key, value} <- variables, do: key ++ [?= | value])
+    |> to_bytes(:file.native_name_encoding(), &at_start/0)
+    |> Enum.intersperse(0)
+    |> :erlang.iolist_to_binary()
+  end
 
   @doc false
   @spec to_bytes([charlist()], :utf8 | :latin1, fun()) :: [binary()]
