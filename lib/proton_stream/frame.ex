@@ -61,6 +61,7 @@ defmodule ProtonStream.Frame do
           | :query
           | {:limits, [{binary(), binary()}]}
           | {:freeze, boolean()}
+          | {:output_gone, stream()}
   @type from_guardian ::
           {:hello, package :: binary()}
           | {:started,
@@ -103,6 +104,7 @@ defmodule ProtonStream.Frame do
     0x08 => {0, 0},
     0x09 => {1, 65_536},
     0x0A => {1, 1},
+    0x0B => {1, 1},
     0x81 => {0, 65_536},
     0x82 => {0, 65_536},
     0x83 => {0, 65_536},
@@ -140,6 +142,7 @@ defmodule ProtonStream.Frame do
     do: [0x09 | Fields.encode(for limit <- limits, do: {:limit, limit})]
 
   def encode({:freeze, frozen?}), do: <<0x0A, flag(frozen?, 1)>>
+  def encode({:output_gone, stream}), do: <<0x0B, code(@streams, stream)>>
   def encode({:open, package, fields}), do: [0x01, Body.head(package) | Fields.encode(fields)]
   def encode({:hello, package}), do: [0x81 | Body.head(package)]
 

@@ -152,6 +152,7 @@ defmodule ProtonStream.FrameTest do
     do: Enum.join(["limits" | Enum.map(limits, &field({:limit, &1}))], " ")
 
   defp meaning({:freeze, frozen?}), do: "freeze #{if frozen?, do: 1, else: 0}"
+  defp meaning({:output_gone, stream}), do: "output_gone stream=#{stream(stream)}"
 
   defp meaning({:stats, gauges}),
     do: Enum.join(["stats" | for({gauge, value} <- gauges, do: "#{gauge}=#{value}")], " ")

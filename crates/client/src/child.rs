@@ -52,12 +52,13 @@ pub struct Output {
 #[derive(Debug)]
 pub struct ChildStdin(Pipe);
 
-/// A program's stdout. Once it is dropped, what the program writes is thrown away: it gets no
-/// SIGPIPE.
+/// A program's stdout. Once it is dropped, whoever writes there gets SIGPIPE, or EPIPE where that
+/// is ignored. What the guardian had taken from the pipe before is lost without a word.
 #[derive(Debug)]
 pub struct ChildStdout(Pipe);
 
-/// A program's stderr. Once it is dropped, what the program writes is thrown away.
+/// A program's stderr. Once it is dropped, whoever writes there gets SIGPIPE, or EPIPE where that
+/// is ignored.
 #[derive(Debug)]
 pub struct ChildStderr(Pipe);
 
@@ -235,8 +236,8 @@ impl Pipe {
         })
     }
 
-    fn discard(&self, stream: Stream) {
-        self.0.with(|state| state.output(stream).discard());
+    fn desert(&self, stream: Stream) {
+        self.0.with(|state| state.desert(stream));
     }
 }
 
@@ -309,12 +310,12 @@ impl Drop for ChildStdin {
 
 impl Drop for ChildStdout {
     fn drop(&mut self) {
-        self.0.discard(Stream::Stdout);
+        self.0.desert(Stream::Stdout);
     }
 }
 
 impl Drop for ChildStderr {
     fn drop(&mut self) {
-        self.0.discard(Stream::Stderr);
+        self.0.desert(Stream::Stderr);
     }
 }

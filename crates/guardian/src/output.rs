@@ -30,6 +30,8 @@ pub(crate) struct Output {
     /// Nobody wants the bytes any more; the program may still write them, since
     /// a closed pipe would kill it in the middle of its own orderly end.
     discarded: bool,
+    /// Nobody reads any more: the pipe is closed once no begun frame takes from it.
+    deserted: bool,
     /// Poll said that there is something, and no read has found it dry since.
     ready: bool,
     /// Poll said that all writers have closed it.
@@ -54,6 +56,7 @@ impl Output {
             window: credit.available(),
             credit,
             discarded: false,
+            deserted: false,
             ready: false,
             hung_up: false,
             owed: None,
@@ -68,7 +71,7 @@ impl Output {
 
     /// More may be sent; without effect once nothing will be.
     pub(crate) fn grant(&mut self, bytes: u32) -> Result<(), Malformed> {
-        if self.has_ended() || self.discarded {
+        if self.has_ended() || self.discarded || self.deserted {
             return Ok(());
         }
         self.credit.grant(bytes)
@@ -77,6 +80,20 @@ impl Output {
     /// What still comes is read and forgotten.
     pub(crate) fn discard(&mut self) {
         self.discarded = true;
+    }
+
+    /// Who reads has gone: whoever writes is to hear of it, by EPIPE or SIGPIPE.
+    pub(crate) fn desert(&mut self, outbox: &mut Outbox<'_>) {
+        if !self.discarded {
+            self.deserted = true;
+            self.leave(outbox);
+        }
+    }
+
+    fn leave(&mut self, outbox: &mut Outbox<'_>) {
+        if !outbox.is_splicing(self.stream) {
+            self.end(outbox);
+        }
     }
 
     /// Remembers what the pipe holds now, as what must still be delivered. What a begun frame is
@@ -88,7 +105,7 @@ impl Output {
     /// Whether what was owed is delivered and more could be: there is credit, and the controller
     /// takes what it is sent.
     pub(crate) fn is_settled(&self, outbox: &Outbox<'_>) -> bool {
-        let could_flow = if self.discarded {
+        let could_flow = if self.discarded || self.deserted {
             !outbox.is_splicing(self.stream)
         } else {
             outbox.is_clear() && self.credit.available() > 0
@@ -99,7 +116,8 @@ impl Output {
     /// What to poll for, if anything.
     pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let pipe = self.pipe.as_ref()?;
-        if self.ready {
+        if self.ready || self.deserted {
+            // What the begun frame takes is there.
             None
         } else if self.discarded || self.credit.available() > 0 {
             Some((pipe.as_fd(), PollFlags::IN))
@@ -121,6 +139,7 @@ impl Output {
     /// Whether a turn can do something without waiting for a poll.
     pub(crate) fn can_go_on(&self, outbox: &Outbox<'_>) -> bool {
         self.ready
+            && !self.deserted
             && self.pipe.is_some()
             && if self.discarded {
                 !outbox.is_splicing(self.stream)
@@ -141,6 +160,9 @@ impl Output {
             let Some(pipe) = self.pipe.as_ref() else { return };
             // What a begun frame takes from the pipe needs no credit any more.
             outbox.splice_on(self.stream, pipe.as_fd());
+            if self.deserted {
+                return self.leave(outbox);
+            }
             if !self.ready {
                 return;
             }

@@ -299,6 +299,12 @@ impl Session<'_> {
             (ToGuardian::Sync, Phase::Running(run)) => run.input.sync(),
             (ToGuardian::Eof, Phase::Running(run)) => run.input.finish(),
             (ToGuardian::Eof, Phase::Starting(pending)) => pending.eof = true,
+            (ToGuardian::OutputGone(stream), Phase::Running(run)) => {
+                run.output(stream).desert(&mut self.outbox);
+            }
+            (ToGuardian::OutputGone(_), Phase::Starting(_)) => {
+                return Err(Malformed::Order("OUTPUT_GONE before STARTED"));
+            }
             (ToGuardian::Signal { number, tree }, Phase::Running(run)) => run.signal(number, tree),
             (ToGuardian::Query, phase) => {
                 ask(phase, &mut self.outbox, |run| run.stats())?;

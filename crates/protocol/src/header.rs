@@ -33,7 +33,7 @@ impl Header {
                 kind::CREDIT => Allowed::Exactly(5),
                 kind::SIGNAL => Allowed::Exactly(2),
                 kind::LIMITS => Allowed::Between(1, MAX_TEXT),
-                kind::FREEZE => Allowed::Exactly(1),
+                kind::FREEZE | kind::OUTPUT_GONE => Allowed::Exactly(1),
                 kind::EOF | kind::CLOSE | kind::SYNC | kind::QUERY => Allowed::Exactly(0),
                 _ => return None,
             })

@@ -37,6 +37,8 @@ pub enum ToGuardian<'a> {
     Limits(Vec<Limit<'a>>),
     /// Stop every process of the run's cgroup, or let them go on (§9).
     Freeze(bool),
+    /// Close the stream that the program writes: nobody reads it any more (§6).
+    OutputGone(Stream),
 }
 
 impl<'a> ToGuardian<'a> {
@@ -81,6 +83,7 @@ impl<'a> ToGuardian<'a> {
             kind::QUERY => ToGuardian::Query,
             kind::LIMITS => return Limit::decode_all(body).map(ToGuardian::Limits),
             kind::FREEZE => ToGuardian::Freeze(cursor.bit("freeze")?),
+            kind::OUTPUT_GONE => ToGuardian::OutputGone(Stream::from_number(cursor.u8("stream")?)?),
             other => return Err(Malformed::Kind(other)),
         };
         cursor.end()?;
@@ -112,6 +115,9 @@ impl<'a> ToGuardian<'a> {
             }
             ToGuardian::Freeze(frozen) => {
                 put_frame(kind::FREEZE, out, |out| out.push(u8::from(*frozen)))
+            }
+            ToGuardian::OutputGone(stream) => {
+                put_frame(kind::OUTPUT_GONE, out, |out| out.push(stream.number()))
             }
         }
     }

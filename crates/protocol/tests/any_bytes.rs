@@ -52,6 +52,7 @@ fn to_guardian() -> impl Strategy<Value = ToGuardian<'static>> {
         (1..=64_u8, any::<bool>()).prop_map(|(number, tree)| ToGuardian::Signal { number, tree }),
         Just(ToGuardian::Close),
         Just(ToGuardian::Sync),
+        stream().prop_map(ToGuardian::OutputGone),
     ]
 }
 

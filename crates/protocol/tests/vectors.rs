@@ -115,6 +115,7 @@ fn to_guardian(frame: &ToGuardian<'_>) -> String {
             format!("limits {}", limits.join(" "))
         }
         ToGuardian::Freeze(frozen) => format!("freeze {}", u8::from(*frozen)),
+        ToGuardian::OutputGone(stream) => format!("output_gone stream={}", stream.number()),
     }
 }
 

@@ -220,6 +220,17 @@ impl State {
         }
     }
 
+    /// Nobody reads a stream any more: who writes there gets SIGPIPE, and what is on its way is
+    /// thrown away.
+    pub(crate) fn desert(&mut self, stream: Stream) {
+        let output = self.output(stream);
+        output.discard();
+        let is_open = output.end.is_none();
+        if is_open && self.is_running() && !self.is_closing {
+            ToGuardian::OutputGone(stream).encode(&mut self.out);
+        }
+    }
+
     /// A program that is killed leaves no more than its pipes hold. That is taken, so that its exit
     /// doesn't wait for a reader, who may come later.
     pub(crate) fn make_room_for_the_rest(&mut self, windows: [u32; 2]) {

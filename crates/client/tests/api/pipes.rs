@@ -16,6 +16,8 @@ pub(crate) const CASES: &[Case] = cases![
     a_kill_is_a_kill_of_the_whole_tree,
     a_kill_does_not_wait_for_a_reader_and_leaves_what_was_written,
     a_dropped_stdout_does_not_block_the_program,
+    who_writes_what_nobody_reads_gets_sigpipe,
+    a_stream_that_is_dropped_leaves_the_other,
     a_child_that_is_let_go_cuts_its_streams,
     a_command_of_std_is_taken_over,
     a_command_can_be_spawned_again,
@@ -128,6 +130,34 @@ async fn a_dropped_stdout_does_not_block_the_program() {
     stdout.read_exact(&mut [0; 100]).await.unwrap();
     drop(stdout);
     assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(5));
+}
+
+async fn who_writes_what_nobody_reads_gets_sigpipe() {
+    for script in ["exec yes", "exec yes >&2"] {
+        // As it is dropped the window is full, or has just begun to fill.
+        for is_full in [true, false] {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().await.unwrap();
+            if is_full {
+                eventually("a full window", || child.info().held == 262_144).await;
+            }
+            drop((child.stdout.take(), child.stderr.take()));
+            let exit = soon("the end", child.wait()).await.unwrap();
+            assert_eq!(exit.signal(), Some(Signal::PIPE), "{script}");
+        }
+    }
+}
+
+async fn a_stream_that_is_dropped_leaves_the_other() {
+    let script = "trap '' PIPE; read x; echo out 2>/dev/null || echo refused >&2; exit 5";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().await.unwrap();
+    drop(child.stdout.take());
+    child.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
+    let output = soon("the end", child.wait_with_output()).await.unwrap();
+    assert_eq!((&output.stderr[..], output.exit.code()), (&b"refused\n"[..], Some(5)));
 }
 
 async fn a_child_that_is_let_go_cuts_its_streams() {
