@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use proton_stream::{Command, Options, ProtonStream, Stdio};
 
-use crate::support::{fixture, hear_until, run};
+use crate::support::{end, fixture, hear_until, run};
+use crate::{guard, guarded};
 
 /// What a host does when it is killed.
 pub(crate) const STATES: [&str; 8] =
@@ -23,21 +24,25 @@ fn ready() {
 /// Does `state` with the program `shape`, until somebody kills it or a minute has passed.
 pub(crate) fn main(words: &[&str]) -> ExitCode {
     let [state, shape] = words else { return ExitCode::FAILURE };
+    let is_wild = guarded::SHAPES.contains(shape);
+    if is_wild {
+        guard::confirm();
+    }
     let (state, shape) = (state.to_string(), fixture(shape));
     run(async move {
-        let none = [] as [&str; 0];
-        let open = || ProtonStream::open(&shape, none, Options::new());
+        let open = || ProtonStream::open(&shape, [end()], Options::new());
         let mut held = Vec::new();
         match state.as_str() {
             "starting" => {
                 ready();
-                for _ in 0..40 {
+                // One of those is many.
+                for _ in 0..if is_wild { 1 } else { 40 } {
                     held.push(open().await.expect("it starts"));
                 }
             }
             "stalled" | "streaming" => {
-                let script = "\"$0\" & yes";
-                let arguments = [std::ffi::OsStr::new("-c"), script.as_ref(), shape.as_ref()];
+                let (script, end) = ("\"$0\" \"$1\" & yes", end());
+                let arguments = ["-c".as_ref(), script.as_ref(), shape.as_os_str(), end.as_ref()];
                 let mut opened =
                     ProtonStream::open("sh", arguments, Options::new()).await.expect("it starts");
                 opened.1.recv().await.expect("output");
@@ -49,6 +54,7 @@ pub(crate) fn main(words: &[&str]) -> ExitCode {
             }
             "child" => {
                 let mut child = Command::new(&shape)
+                    .arg(end())
                     .stdin(Stdio::piped())
                     .stdout(Stdio::null())
                     .spawn()

@@ -15,6 +15,11 @@ mod data;
 mod embed;
 mod exit;
 mod flow;
+mod groups;
+#[path = "../../../containment/tests/guard/mod.rs"]
+#[allow(dead_code)] // what the tests of containment need besides
+mod guard;
+mod guarded;
 mod host;
 mod input;
 mod pipes;
@@ -25,6 +30,7 @@ mod worker;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use support::eventually_without_runtime as eventually;
 use support::Case;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
@@ -36,6 +42,8 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         start::CASES,
         pipes::CASES,
         containment::CASES,
+        groups::CASES,
+        guarded::CASES,
         cancel::CASES,
         worker::CASES,
         blocking::CASES,
@@ -63,6 +71,7 @@ fn main() -> ExitCode {
             (case.run)();
             ExitCode::SUCCESS
         }
+        ["--guarded", name] => guarded::first_process(name),
         ["--host", rest @ ..] => host::main(rest),
         ["--list", ..] => {
             cases().for_each(|case| println!("{}: test", case.name));
@@ -93,6 +102,9 @@ fn run_all(words: &[&str]) -> ExitCode {
 }
 
 fn run_one(case: &Case) -> (bool, String) {
+    if guarded::CASES.iter().any(|guarded| guarded.name == case.name) {
+        return guarded::run(case);
+    }
     let path = std::env::temp_dir().join(format!("proton-client-{}", std::process::id()));
     let log = std::fs::File::create(&path).expect("a log");
     let mut child = Command::new(std::env::current_exe().expect("this executable"))

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use proton_stream::{Exit, Message, Messages, Options, ProtonStream};
 
+use crate::guarded;
+
 /// How long a condition may take to come true.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -56,6 +58,14 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
+pub(crate) fn eventually_without_runtime(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A mark in the environment of a program, by which it and its descendants are found.
 pub(crate) struct Tag(String);
 
@@ -82,6 +92,17 @@ impl Tag {
 
     /// The processes that have it and live.
     pub(crate) fn alive(&self) -> Vec<u32> {
+        loop {
+            let before = guarded::newest();
+            let alive = self.seen_alive();
+            // A chain is where nobody looks: nobody is there if none was made meanwhile.
+            if !alive.is_empty() || before == guarded::newest() {
+                return alive;
+            }
+        }
+    }
+
+    fn seen_alive(&self) -> Vec<u32> {
         let mark = format!("{KEY}={}", self.0);
         let is_marked = |pid: &u32| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -142,6 +163,11 @@ pub(crate) fn descriptors() -> usize {
 /// A program that misbehaves.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/children").join(name)
+}
+
+/// What it is told: until when it may live. Those that fork without end look at it.
+pub(crate) fn end() -> String {
+    crate::guard::deadline(30).to_string()
 }
 
 pub(crate) async fn sh(script: &str, options: Options) -> (ProtonStream, Messages) {
