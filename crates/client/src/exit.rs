@@ -37,7 +37,8 @@ pub enum Reason {
     Signal(Signal),
     /// The guardian failed, or was ended itself; the program was ended with it.
     Guardian(GuardianEnd),
-    /// It could not be killed in time.
+    /// It could not be killed in time, also where a close was asked for: it is one of the
+    /// [`survivors`](Exit::survivors).
     Unknown,
 }
 
@@ -111,13 +112,13 @@ impl Exit {
         };
         let reason = match (report.cause, report.kind) {
             (Cause::Signal(number), _) => Reason::Guardian(GuardianEnd::Dismissed(number)),
+            (_, ExitKind::Unknown) => Reason::Unknown,
             _ if is_asked => Reason::Normal,
             (_, ExitKind::Exited(0)) => Reason::Normal,
             (_, ExitKind::Exited(code)) => Reason::Status(code),
             (_, ExitKind::Signalled { signal, .. }) => {
                 Signal::new(i32::from(signal)).map_or(Reason::Unknown, Reason::Signal)
             }
-            (_, ExitKind::Unknown) => Reason::Unknown,
         };
         Self {
             reason,
@@ -197,6 +198,12 @@ mod tests {
         assert_eq!(exit.reason(), &Reason::Normal);
         assert_eq!(exit.signal(), Some(Signal::TERM));
         assert!(!exit.success());
+    }
+
+    #[test]
+    fn a_program_that_lives_on_after_a_close_has_not_ended_normally() {
+        let exit = Exit::reported(report(ExitKind::Unknown, Cause::Close), true);
+        assert_eq!((exit.reason(), exit.status()), (&Reason::Unknown, None));
     }
 
     #[test]

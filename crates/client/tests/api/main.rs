@@ -25,6 +25,7 @@ mod input;
 mod pipes;
 mod start;
 mod support;
+mod survivors;
 mod worker;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -43,6 +44,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         pipes::CASES,
         containment::CASES,
         groups::CASES,
+        survivors::CASES,
         guarded::CASES,
         cancel::CASES,
         worker::CASES,
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         }
         ["--guarded", name] => guarded::first_process(name),
         ["--host", rest @ ..] => host::main(rest),
+        ["--survivor", rest @ ..] => survivors::main(rest),
         ["--list", ..] => {
             cases().for_each(|case| println!("{}: test", case.name));
             ExitCode::SUCCESS

@@ -1,0 +1,142 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! What can't be killed is named: a setuid program that has become root altogether, of a host, a
+//! nursery and a guardian that are not root.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use proton_stream::{Options, ProtonStream, Transport};
+use rustix::process::Signal as Kernel;
+
+use crate::support::{
+    cases, eventually, hear_out, hear_until, is_alive, kill, parent, run, Case, Tag,
+};
+
+pub(crate) const CASES: &[Case] = cases![
+    a_program_that_can_not_be_killed_is_named_after_a_close,
+    a_program_that_can_not_be_killed_is_named_when_its_guardian_is,
+];
+
+const NOBODY: u32 = 65534;
+
+/// This executable, and a program that becomes root, where anybody can execute them.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        let place =
+            Self(std::env::temp_dir().join(format!("proton-survivor-{}", std::process::id())));
+        std::fs::create_dir(&place.0).unwrap();
+        std::fs::copy("/proc/self/exe", place.host()).unwrap();
+        std::fs::copy("/usr/bin/setpriv", place.become_root()).unwrap();
+        for (path, mode) in
+            [(&place.0, 0o755), (&place.host(), 0o755), (&place.become_root(), 0o4755)]
+        {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        place
+    }
+
+    fn host(&self) -> PathBuf {
+        self.0.join("host")
+    }
+
+    fn become_root(&self) -> PathBuf {
+        self.0.join("become-root")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The host, as nobody: what it has said of the end.
+pub(crate) fn main(words: &[&str]) -> ExitCode {
+    let [event, transport, program] = words else { return ExitCode::FAILURE };
+    let transport = match *transport {
+        "process" => Transport::Process,
+        _ => Transport::Nursery,
+    };
+    run(async move {
+        let ids = ["--reuid", "0", "--regid", "0", "--clear-groups", "--"];
+        let arguments = ids.into_iter().chain(["sh", "-c", "echo root; exec sleep 60"]);
+        let options = Options::new().kill_delay(Duration::from_millis(10)).transport(transport);
+        let (ps, mut messages) = ProtonStream::open(program, arguments, options).await.unwrap();
+        let pid = ps.os_pid().unwrap();
+        hear_until(&mut messages, "root\n").await;
+        let exit = match *event {
+            "close" => ps.close().await.unwrap(),
+            _ => {
+                kill(parent(pid), Kernel::KILL);
+                hear_out(&mut messages).await.exit.unwrap()
+            }
+        };
+        println!(
+            "{:?} {:?} {:?} {}",
+            exit.survivors() == [pid],
+            exit.status(),
+            exit.success(),
+            exit
+        );
+    });
+    ExitCode::SUCCESS
+}
+
+/// What the host said, and who has survived.
+async fn told(event: &str, transport: &str) -> (String, u32) {
+    let (place, tag) = (Place::new(), Tag::new());
+    let output = Command::new(place.host())
+        .args(["--survivor", event, transport])
+        .arg(place.become_root())
+        .env("PROTON_CLIENT_TEST", tag.name())
+        .current_dir(Path::new("/"))
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    // The nursery and those that wait go with their host; this one does not.
+    eventually("there is the survivor only", || tag.alive().len() <= 1).await;
+    let alive = tag.alive();
+    alive.iter().for_each(|pid| kill(*pid, Kernel::KILL));
+    eventually("they are dead", || !alive.iter().any(|pid| is_alive(*pid))).await;
+    assert_eq!(alive.len(), 1, "{text}");
+    (text, alive[0])
+}
+
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(is_root || std::env::var_os("CI").is_none(), "this test needs root");
+    if !is_root {
+        eprintln!("not run, it needs root: sudo ./check rust");
+    }
+    is_root
+}
+
+async fn a_program_that_can_not_be_killed_is_named_after_a_close() {
+    if !is_root() {
+        return;
+    }
+    for transport in ["nursery", "process"] {
+        let (text, pid) = told("close", transport).await;
+        let expected = format!("true None false could not be killed in time, and left [{pid}]\n");
+        assert_eq!(text, expected, "{transport}");
+    }
+}
+
+async fn a_program_that_can_not_be_killed_is_named_when_its_guardian_is() {
+    if !is_root() {
+        return;
+    }
+    let (text, pid) = told("killed", "nursery").await;
+    let said = "was ended: its guardian was killed by signal 9";
+    assert_eq!(text, format!("true None false {said}, and left [{pid}]\n"));
+}
