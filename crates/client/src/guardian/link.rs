@@ -73,11 +73,12 @@ pub(crate) async fn fork(
     begin(socket, way, open, descriptors)
 }
 
-/// Starts a guardian as a process of its own.
+/// Starts a guardian as a process of its own, which has `patience` to end once it is let go.
 pub(crate) fn exec(
     executable: &Executable,
     open: &[u8],
     descriptors: &[BorrowedFd<'_>],
+    patience: Duration,
 ) -> io::Result<Link> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -86,7 +87,7 @@ pub(crate) fn exec(
     let child = command.spawn()?;
     // The guardian's ends, which would keep ours from ending.
     drop(command);
-    let process = Process::watch(child)?;
+    let process = Process::watch(child, patience)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
     let way = Way::Process { process, executable: executable.clone() };
     begin(ours, way, open, descriptors)
@@ -124,6 +125,13 @@ impl Way {
         match self {
             Way::Nursery { ticket, .. } => ticket.kill(),
             Way::Process { process, .. } => process.kill(),
+        }
+    }
+
+    /// The connection was closed. A nursery sees to its guardians by itself.
+    pub(crate) fn let_go(&self) {
+        if let Way::Process { process, .. } = self {
+            process.let_go();
         }
     }
 

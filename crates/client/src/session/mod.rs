@@ -30,7 +30,9 @@ pub(crate) use state::{Phase, State, ROOM};
 
 /// A guardian names what it could not kill, and gives up a busy group, less than two seconds after
 /// the kill delay. One that has not is taken to be stuck.
-const SLACK: Duration = Duration::from_secs(2);
+fn patience(kill_delay: Duration) -> Duration {
+    kill_delay + Duration::from_secs(2)
+}
 
 /// How much is encoded before it is written.
 const BATCH: usize = 64 * 1024;
@@ -126,6 +128,7 @@ impl Shared {
     /// The guardian hears the end of its controller, and ends the program: SIGTERM first.
     fn hang_up(&self) {
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        self.way.let_go();
     }
 
     fn let_go(&self) {
@@ -181,8 +184,7 @@ impl Shared {
 
     /// Until the program's tree is dead. A guardian that doesn't see to it in time is killed.
     pub(crate) async fn closed(&self) -> Result<Exit, Error> {
-        let patience = self.kill_delay + SLACK;
-        if let Ok(exit) = tokio::time::timeout(patience, self.exit()).await {
+        if let Ok(exit) = tokio::time::timeout(patience(self.kill_delay), self.exit()).await {
             return exit;
         }
         self.lock().complaint = Some(GuardianEnd::Stuck);

@@ -11,7 +11,7 @@ use proton_stream_protocol::Stdio;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::{Lease, Phase, Shared};
+use super::{patience, Lease, Phase, Shared};
 use crate::guardian::{exec, fork, locate, nursery, Executable};
 use crate::options::{Options, Transport};
 use crate::{specification, trace, Error, GuardianEnd};
@@ -78,7 +78,7 @@ async fn begin(
             }
         }
     }
-    let link = exec(executable, open, descriptors)
+    let link = exec(executable, open, descriptors, patience(options.kill_delay))
         .map_err(|source| Error::Guardian { path: executable.path().to_owned(), source })?;
     Shared::begin(link, options).started().await
 }

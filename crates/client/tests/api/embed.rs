@@ -5,11 +5,10 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use proton_stream::{Error, Options, ProtonStream};
 
-use crate::support::{cases, Case, Tag};
+use crate::support::{cases, Case, Fake};
 
 pub(crate) const CASES: &[Case] = cases![
     a_host_that_forgot_the_call_is_told_and_starts_nothing,
@@ -17,7 +16,6 @@ pub(crate) const CASES: &[Case] = cases![
     a_guardian_in_a_process_with_threads_refuses_in_words,
     what_looks_like_a_guardian_by_its_arguments_only_is_a_host,
     a_guardian_of_another_version_is_refused_in_words,
-    a_guardian_that_never_answers_is_given_up,
 ];
 
 /// What [`forgetful`] is started as.
@@ -89,25 +87,6 @@ async fn what_looks_like_a_guardian_by_its_arguments_only_is_a_host() {
     assert!(text.contains("0 passed; 0 failed"), "{text}");
 }
 
-/// An executable of this test's own.
-struct Fake(std::path::PathBuf);
-
-impl Fake {
-    fn new(script: &str) -> Self {
-        use std::os::unix::fs::PermissionsExt;
-        let path = std::env::temp_dir().join(format!("proton-fake-{}", std::process::id()));
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 async fn a_guardian_of_another_version_is_refused_in_words() {
     let fake = Fake::new("printf '\\000\\000\\000\\011\\201\\000\\002\\0059.9.9'; cat > /dev/null");
     let options = Options::new().guardian(&fake.0);
@@ -115,16 +94,4 @@ async fn a_guardian_of_another_version_is_refused_in_words() {
     let said = error.to_string();
     let sentence = "the other side speaks protocol 2 (proton_stream 9.9.9), this one 1";
     assert!(said.contains(sentence), "{said}");
-}
-
-async fn a_guardian_that_never_answers_is_given_up() {
-    let tag = Tag::new();
-    // It has it from here.
-    std::env::set_var("PROTON_CLIENT_TEST", tag.name());
-    let fake = Fake::new("exec sleep 60");
-    let timeout = Duration::from_millis(200);
-    let options = Options::new().guardian(&fake.0).start_timeout(timeout);
-    let error = ProtonStream::open("true", [] as [&str; 0], options).await.unwrap_err();
-    assert!(matches!(error, Error::StartTimeout(told) if told == timeout), "{error}");
-    tag.await_nobody("it was given up").await;
 }

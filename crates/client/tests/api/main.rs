@@ -20,6 +20,7 @@ mod groups;
 #[allow(dead_code)] // what the tests of containment need besides
 mod guard;
 mod guarded;
+mod hanging;
 mod host;
 mod input;
 mod pipes;
@@ -41,6 +42,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         input::CASES,
         exit::CASES,
         start::CASES,
+        hanging::CASES,
         pipes::CASES,
         containment::CASES,
         groups::CASES,
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["--guarded", name] => guarded::first_process(name),
+        ["--hanging", rest @ ..] => hanging::main(rest),
         ["--host", rest @ ..] => host::main(rest),
         ["--survivor", rest @ ..] => survivors::main(rest),
         ["--list", ..] => {

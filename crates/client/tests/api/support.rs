@@ -211,3 +211,22 @@ pub(crate) async fn hear_until(messages: &mut Messages, what: &str) -> String {
     }
     String::from_utf8(all).expect("text")
 }
+
+/// A guardian that is a shell's script.
+pub(crate) struct Fake(pub(crate) std::path::PathBuf);
+
+impl Fake {
+    pub(crate) fn new(script: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("proton-fake-{}", std::process::id()));
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
