@@ -11,6 +11,7 @@ mod start;
 mod state;
 mod stdin;
 
+use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::sync::{oneshot, Notify};
 
 use crate::guardian::{Link, Way};
 use crate::options::Options;
-use crate::{Error, Exit, GuardianEnd, Info, Signal, Stats};
+use crate::{trace, Error, Exit, GuardianEnd, Info, Signal, Stats};
 
 pub(crate) use output::End;
 pub(crate) use start::{start, Specification};
@@ -68,14 +69,14 @@ impl Drop for Lease {
 
 impl Shared {
     /// Begins to hear the guardian, on the runtime of the caller.
-    fn begin(link: Link, options: &Options) -> Lease {
+    fn begin(link: Link, program: &OsStr, options: &Options) -> Lease {
         let Link { socket, way, unsent } = link;
         let shared = Arc::new(Self {
             socket,
             way,
             kill_delay: options.kill_delay,
             windows: options.window,
-            state: Mutex::new(State::new(options, unsent)),
+            state: Mutex::new(State::new(options, trace::Run::of(program), unsent)),
             changed: Notify::new(),
             stdin_moved: Notify::new(),
         });

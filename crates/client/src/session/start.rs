@@ -43,25 +43,24 @@ pub(crate) async fn start(specification: Specification<'_>) -> Result<Lease, Err
     )?;
     let executable = locate(options.guardian.as_deref())?;
     Handle::try_current().map_err(|_| Error::NoRuntime)?;
-    let starting = begin(&executable, &open, &specification.descriptors, options);
+    let starting = begin(&executable, &open, &specification);
     let started = match timeout(options.start_timeout, starting).await {
         Ok(started) => started,
         Err(_) => Err(Error::StartTimeout(options.start_timeout)),
     };
-    trace::started(specification.program, started.as_ref().map(|lease| lease.info().os_pid));
-    started
+    started.inspect_err(|error| trace::not_started(specification.program, error))
 }
 
 async fn begin(
     executable: &Executable,
     open: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-    options: &Options,
+    specification: &Specification<'_>,
 ) -> Result<Lease, Error> {
+    let Specification { program, options, ref descriptors, .. } = *specification;
     if options.transport == Transport::Nursery {
         if let Some(nursery) = nursery(executable).await {
             if let Ok(link) = fork(&nursery, executable, open, descriptors).await {
-                let lease = Shared::begin(link, options);
+                let lease = Shared::begin(link, program, options);
                 match timeout(HELLO, lease.greeting()).await {
                     Ok(true) => return lease.started().await,
                     // It was not our process that the nursery knows, or it is about to end.
@@ -80,7 +79,7 @@ async fn begin(
     }
     let link = exec(executable, open, descriptors, patience(options.kill_delay))
         .map_err(|source| Error::Guardian { path: executable.path().to_owned(), source })?;
-    Shared::begin(link, options).started().await
+    Shared::begin(link, program, options).started().await
 }
 
 impl Shared {

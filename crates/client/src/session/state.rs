@@ -40,6 +40,7 @@ pub(crate) struct Question {
 
 pub(crate) struct State {
     pub(crate) phase: Phase,
+    traced: trace::Run,
     pub(crate) pid: Option<u32>,
     pub(crate) level: u8,
     pub(crate) cgroup: Vec<u8>,
@@ -64,10 +65,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(options: &Options, unsent: Vec<u8>) -> Self {
+    pub(crate) fn new(options: &Options, traced: trace::Run, unsent: Vec<u8>) -> Self {
         let [stdout, stderr] = options.window;
         Self {
             phase: Phase::Silent,
+            traced,
             pid: None,
             level: 0,
             cgroup: Vec::new(),
@@ -135,6 +137,7 @@ impl State {
                 self.level = level;
                 self.cgroup = cgroup.to_vec();
                 self.stdin.begin(stdin_credit);
+                self.traced.started(pid);
             }
             (FromGuardian::StartError { step, errno, detail }, Phase::Greeted) => {
                 self.phase = Phase::Failed(Some(Error::Start {
@@ -171,7 +174,7 @@ impl State {
 
     /// The program has ended, and this is how.
     pub(crate) fn finish(&mut self, exit: Exit, end: End) {
-        trace::ended(self.pid, &exit);
+        self.traced.ended(&exit);
         self.pid = None;
         self.phase = Phase::Ended(exit);
         self.settle(end);
