@@ -132,7 +132,7 @@ pub(crate) async fn a_handle_that_is_dropped_while_nothing_runs_it_ends_the_tree
         });
         let runtime = runtime.join().unwrap();
         tag.await_nobody(shape).await;
-        tokio::task::spawn_blocking(|| drop(runtime)).await.unwrap();
+        runtime.shutdown_background();
     }
 }
 

@@ -32,6 +32,14 @@ pub(crate) fn newest() -> u32 {
     load.split_whitespace().last().and_then(|pid| pid.parse().ok()).expect("a pid")
 }
 
+/// Until those that have died are collected, too: they count until then, and a case could not make
+/// the threads that it needs.
+pub(crate) fn await_calm() {
+    if is_behind() {
+        crate::eventually("the dead are collected", || guard::population() < 16);
+    }
+}
+
 macro_rules! guarded {
     ($($name:ident),* $(,)?) => {
         &[$(Case {
