@@ -78,6 +78,7 @@ async fn a_start_that_is_dropped_leaves_nothing() {
             let mut command = Command::new(fixture("background.sh"));
             command.with(|_| tag.options()).stdout(Stdio::null()).stdin(Stdio::piped());
             drop(cut(times, command.spawn()).await);
+            drop(cut(times, command.open()).await);
         }
         tag.await_nobody(&format!("round {round}")).await;
         await_descriptors(before).await;
@@ -103,6 +104,8 @@ async fn an_output_that_is_dropped_leaves_nothing() {
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 60 & yes | head -c 1000000; sleep 60"]).with(|_| tag.options());
         drop(cut(times, command.output()).await);
+        let child = command.stdout(Stdio::piped()).spawn().await.unwrap();
+        drop(cut(times, child.wait_with_output()).await);
         drop(cut(times, command.stdout(Stdio::null()).status()).await);
     }
     tag.await_nobody("outputs were dropped").await;
@@ -225,6 +228,7 @@ async fn a_question_that_is_dropped_leaves_the_next_its_answer() {
     for times in 0..6 {
         drop(cut(times, ps.stats()).await);
         drop(cut(times, ps.freeze()).await);
+        drop(cut(times, ps.thaw()).await);
         drop(cut(times, ps.update_limits([("pids", 10)])).await);
         // Without a group each is refused, in order.
         let refused = soon("an answer", ps.stats()).await.unwrap_err();

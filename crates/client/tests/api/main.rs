@@ -11,6 +11,7 @@
 mod blocking;
 mod cancel;
 mod containment;
+mod covered;
 mod data;
 mod embed;
 mod exit;
@@ -49,6 +50,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         survivors::CASES,
         guarded::CASES,
         cancel::CASES,
+        covered::CASES,
         worker::CASES,
         blocking::CASES,
         embed::CASES,
