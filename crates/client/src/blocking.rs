@@ -110,6 +110,7 @@ pub fn open(
 
 /// [`crate::Child`], whose calls wait. Dropped, it ends the program.
 #[derive(Debug)]
+#[must_use = "dropped, it ends the program"]
 pub struct Child {
     /// What is written here the program reads.
     pub stdin: Option<ChildStdin>,
@@ -208,12 +209,14 @@ impl Write for ChildStdin {
 
 /// [`crate::ProtonStream`], whose calls wait. Dropped, it ends the program.
 #[derive(Debug)]
+#[must_use = "dropped, it ends the program"]
 pub struct ProtonStream {
     inner: crate::ProtonStream,
 }
 
 /// [`crate::Messages`], as an iterator.
 #[derive(Debug)]
+#[must_use = "dropped, they end the program"]
 pub struct Messages {
     inner: crate::Messages,
 }

@@ -153,12 +153,15 @@ impl Command {
         Ok(Child::new(lease, stdio))
     }
 
-    /// Starts the program and waits for its end.
+    /// Starts the program and waits for its end. A stream that was piped has nobody at the other
+    /// end: stdin ends at once, and who writes to the others gets SIGPIPE.
     ///
     /// # Errors
     /// As for [`spawn`](Self::spawn).
     pub async fn status(&mut self) -> Result<Exit, Error> {
-        self.spawn().await?.wait().await
+        let mut child = self.spawn().await?;
+        drop((child.stdout.take(), child.stderr.take()));
+        child.wait().await
     }
 
     /// Starts the program, and gathers what it writes until its end.

@@ -37,6 +37,7 @@ pub(crate) const KILL_DELAY: Duration = Duration::from_millis(500);
 /// # let _ = options;
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "each call gives the changed options"]
 pub struct Options {
     pub(crate) guardian: Option<PathBuf>,
     pub(crate) transport: Transport,

@@ -239,6 +239,7 @@ async fn receive<M>(
 
 /// A worker that runs as a task. When this is dropped its program is ended.
 #[derive(Debug)]
+#[must_use = "dropped, it ends the program"]
 pub struct Running<M> {
     address: Address<M>,
     task: JoinHandle<Result<Exit, Error>>,

@@ -11,7 +11,7 @@ use proton_stream::{Error, Options, ProtonStream, Transport};
 use rustix::process::Signal as Kernel;
 
 use crate::support::{
-    cases, eventually, is_alive, is_stopped, kill, parent, run, soon, Case, Fake, Tag,
+    cases, eventually, is_alive, is_stopped, kill, parent, run, soon, Case, Directory, Fake, Tag,
 };
 
 pub(crate) const CASES: &[Case] = cases![
@@ -26,22 +26,6 @@ pub(crate) const CASES: &[Case] = cases![
 const LONG: Duration = Duration::from_secs(60);
 
 const SHORT: Duration = Duration::from_millis(300);
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("proton-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Hangs what is opened, until the test is over: a lease is held that nobody gives up, which the
 /// kernel waits for 45 seconds.

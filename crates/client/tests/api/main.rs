@@ -15,6 +15,7 @@ mod covered;
 mod data;
 mod embed;
 mod exit;
+mod first_use;
 mod flow;
 mod groups;
 #[path = "../../../containment/tests/guard/mod.rs"]
@@ -24,10 +25,10 @@ mod guarded;
 mod hanging;
 mod host;
 mod input;
+mod nobody;
 mod pipes;
 mod start;
 mod support;
-mod survivors;
 mod worker;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -45,9 +46,10 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         start::CASES,
         hanging::CASES,
         pipes::CASES,
+        first_use::CASES,
         containment::CASES,
         groups::CASES,
-        survivors::CASES,
+        nobody::CASES,
         guarded::CASES,
         cancel::CASES,
         covered::CASES,
@@ -80,7 +82,7 @@ fn main() -> ExitCode {
         ["--guarded", name] => guarded::first_process(name),
         ["--hanging", rest @ ..] => hanging::main(rest),
         ["--host", rest @ ..] => host::main(rest),
-        ["--survivor", rest @ ..] => survivors::main(rest),
+        ["--nobody", rest @ ..] => nobody::main(rest),
         ["--list", ..] => {
             cases().for_each(|case| println!("{}: test", case.name));
             ExitCode::SUCCESS

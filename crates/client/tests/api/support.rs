@@ -231,3 +231,30 @@ impl Drop for Fake {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+/// A directory that is removed with the test.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("proton-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Whether this test can change users. Without, it says what is missing; in CI that is a failure.
+pub(crate) fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(is_root || std::env::var_os("CI").is_none(), "this test needs root");
+    if !is_root {
+        eprintln!("not run, it needs root: sudo ./check rust");
+    }
+    is_root
+}

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! What can't be killed is named: a setuid program that has become root altogether, of a host, a
-//! nursery and a guardian that are not root.
+//! A host, a nursery and a guardian that are not root: they become nobody else, and name what they
+//! can't kill, a setuid program that has become root altogether.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -14,12 +14,13 @@ use proton_stream::{Options, ProtonStream, Transport};
 use rustix::process::Signal as Kernel;
 
 use crate::support::{
-    cases, eventually, hear_out, hear_until, is_alive, kill, parent, run, Case, Tag,
+    cases, eventually, hear_out, hear_until, is_alive, is_root, kill, parent, run, Case, Tag,
 };
 
 pub(crate) const CASES: &[Case] = cases![
     a_program_that_can_not_be_killed_is_named_after_a_close,
     a_program_that_can_not_be_killed_is_named_when_its_guardian_is,
+    who_is_not_root_becomes_nobody_else,
 ];
 
 const NOBODY: u32 = 65534;
@@ -30,7 +31,7 @@ struct Place(PathBuf);
 impl Place {
     fn new() -> Self {
         let place =
-            Self(std::env::temp_dir().join(format!("proton-survivor-{}", std::process::id())));
+            Self(std::env::temp_dir().join(format!("proton-nobody-{}", std::process::id())));
         std::fs::create_dir(&place.0).unwrap();
         std::fs::copy("/proc/self/exe", place.host()).unwrap();
         std::fs::copy("/usr/bin/setpriv", place.become_root()).unwrap();
@@ -60,6 +61,10 @@ impl Drop for Place {
 /// The host, as nobody: what it has said of the end.
 pub(crate) fn main(words: &[&str]) -> ExitCode {
     let [event, transport, program] = words else { return ExitCode::FAILURE };
+    if *event == "become" {
+        run(become_others());
+        return ExitCode::SUCCESS;
+    }
     let transport = match *transport {
         "process" => Transport::Process,
         _ => Transport::Nursery,
@@ -89,20 +94,33 @@ pub(crate) fn main(words: &[&str]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// None of these runs as what it was not asked to run as.
+async fn become_others() {
+    for options in [
+        Options::new().user(0),
+        Options::new().user("root"),
+        Options::new().group(0),
+        Options::new().groups([0]),
+        Options::new().groups([] as [u32; 0]),
+        Options::new().user(NOBODY).groups([0]),
+    ] {
+        match ProtonStream::open("id", [] as [&str; 0], options.clone()).await {
+            Ok((_, mut messages)) => {
+                let said = hear_out(&mut messages).await;
+                println!("{options:?}: {}", String::from_utf8_lossy(&said.stdout));
+            }
+            Err(error) => {
+                let kind = std::io::Error::from_raw_os_error(error.errno().unwrap_or(0)).kind();
+                println!("{:?} {kind:?}", error.step());
+            }
+        }
+    }
+}
+
 /// What the host said, and who has survived.
 async fn told(event: &str, transport: &str) -> (String, u32) {
-    let (place, tag) = (Place::new(), Tag::new());
-    let output = Command::new(place.host())
-        .args(["--survivor", event, transport])
-        .arg(place.become_root())
-        .env("PROTON_CLIENT_TEST", tag.name())
-        .current_dir(Path::new("/"))
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let tag = Tag::new();
+    let text = said(&tag, event, transport);
     // The nursery and those that wait go with their host; this one does not.
     eventually("there is the survivor only", || tag.alive().len() <= 1).await;
     let alive = tag.alive();
@@ -112,13 +130,19 @@ async fn told(event: &str, transport: &str) -> (String, u32) {
     (text, alive[0])
 }
 
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    assert!(is_root || std::env::var_os("CI").is_none(), "this test needs root");
-    if !is_root {
-        eprintln!("not run, it needs root: sudo ./check rust");
-    }
-    is_root
+fn said(tag: &Tag, event: &str, transport: &str) -> String {
+    let place = Place::new();
+    let output = Command::new(place.host())
+        .args(["--nobody", event, transport])
+        .arg(place.become_root())
+        .env("PROTON_CLIENT_TEST", tag.name())
+        .current_dir(Path::new("/"))
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 async fn a_program_that_can_not_be_killed_is_named_after_a_close() {
@@ -139,4 +163,13 @@ async fn a_program_that_can_not_be_killed_is_named_when_its_guardian_is() {
     let (text, pid) = told("killed", "nursery").await;
     let said = "was ended: its guardian was killed by signal 9";
     assert_eq!(text, format!("true None false {said}, and left [{pid}]\n"));
+}
+
+async fn who_is_not_root_becomes_nobody_else() {
+    if !is_root() {
+        return;
+    }
+    let expected = ["Group", "Group", "Group", "Groups", "Groups", "Groups"]
+        .map(|step| format!("Some({step}) PermissionDenied\n"));
+    assert_eq!(said(&Tag::new(), "become", "nursery"), expected.concat());
 }
