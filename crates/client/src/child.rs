@@ -20,6 +20,7 @@ use crate::{Error, Exit, Info, Signal, Stats};
 /// When this is dropped the program and all that it has started is ended, SIGTERM first. To let a
 /// program finish, wait for it.
 #[derive(Debug)]
+#[must_use = "dropped, it ends the program"]
 pub struct Child {
     /// What is written here the program reads.
     pub stdin: Option<ChildStdin>,
@@ -172,7 +173,7 @@ impl Child {
     /// As for [`wait`](Self::wait).
     pub async fn close(&mut self) -> Result<Exit, Error> {
         self.lease.ask_to_close();
-        self.lease.closed().await
+        self.lease.exit().await
     }
 
     /// What the run's cgroup counts.

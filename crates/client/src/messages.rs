@@ -51,6 +51,7 @@ pub enum Message {
 /// #     tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
 /// # }
 /// ```
+#[must_use = "dropped, it ends the program"]
 pub struct ProtonStream {
     lease: Arc<Lease>,
 }
@@ -58,6 +59,7 @@ pub struct ProtonStream {
 /// The messages of a program, for one receiver at a time.
 ///
 /// What is not received is not read from the program either: it waits, and memory does not grow.
+#[must_use = "dropped, they end the program"]
 pub struct Messages {
     lease: Arc<Lease>,
     /// Another receiver has another one.
@@ -77,6 +79,9 @@ impl ProtonStream {
     /// [`Error::Invalid`] for what can't be; [`Error::Start`] for what the system refuses;
     /// [`Error::StartTimeout`]; [`Error::NoGuardian`], [`Error::Guardian`] and
     /// [`Error::GuardianEnded`]; [`Error::NoRuntime`] outside of a tokio runtime.
+    ///
+    /// # Panics
+    /// On a tokio runtime without I/O or time, as tokio's own sockets and timers do.
     pub async fn open(
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -150,7 +155,7 @@ impl ProtonStream {
     pub async fn close(&self) -> Result<Exit, Error> {
         self.lease.with(|state| state.closes += 1);
         self.lease.ask_to_close();
-        self.lease.closed().await
+        self.lease.exit().await
     }
 
     /// Hands the messages to a new receiver, without losing one. The one before gets

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use proton_stream_protocol::{Limit, ToGuardian};
 use rustix::net::Shutdown;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, Notify};
 
 use crate::guardian::{Link, Way};
@@ -41,6 +42,8 @@ const BATCH: usize = 64 * 1024;
 pub(crate) struct Shared {
     socket: UnixStream,
     way: Way,
+    /// Where it was started.
+    runtime: Handle,
     kill_delay: Duration,
     windows: [u32; 2],
     state: Mutex<State>,
@@ -74,6 +77,7 @@ impl Shared {
         let shared = Arc::new(Self {
             socket,
             way,
+            runtime: Handle::current(),
             kill_delay: options.kill_delay,
             windows: options.window,
             state: Mutex::new(State::new(options, trace::Run::of(program), unsent)),
@@ -177,21 +181,24 @@ impl Shared {
         .await
     }
 
-    /// Asks for the program's end. Without effect when it has ended.
-    pub(crate) fn ask_to_close(&self) {
-        self.with(State::close);
+    /// Asks for the program's end, and sees to it. Without effect when it has ended.
+    pub(crate) fn ask_to_close(self: &Arc<Self>) {
+        let has_begun = self.with(State::close);
         self.stdin_moved.notify_waiters();
+        if has_begun {
+            // Where it was started, there is a clock; who has asked may have none.
+            self.runtime.spawn(Arc::clone(self).insist());
+        }
     }
 
-    /// Until the program's tree is dead. A guardian that doesn't see to it in time is killed.
-    pub(crate) async fn closed(&self) -> Result<Exit, Error> {
-        if let Ok(exit) = tokio::time::timeout(patience(self.kill_delay), self.exit()).await {
-            return exit;
+    /// A guardian that doesn't see to the end in time is killed. The connection ends with it; where
+    /// it can't be killed, nobody can do more.
+    async fn insist(self: Arc<Self>) {
+        let ended = tokio::time::timeout(patience(self.kill_delay), self.exit());
+        if ended.await.is_err() {
+            self.lock().complaint = Some(GuardianEnd::Stuck);
+            self.way.kill();
         }
-        self.lock().complaint = Some(GuardianEnd::Stuck);
-        self.way.kill();
-        // The connection ends with the guardian; where that can't be killed, nobody can do more.
-        self.exit().await
     }
 
     pub(crate) fn push(&self, bytes: Bytes) -> Result<(), Error> {

@@ -213,14 +213,16 @@ impl State {
         Ok(())
     }
 
-    /// Ends the program: nothing more is delivered.
-    pub(crate) fn close(&mut self) {
-        if self.is_running() && !self.is_closing {
+    /// Ends the program: nothing more is delivered. Tells whether that begins now.
+    pub(crate) fn close(&mut self) -> bool {
+        let begins = self.is_running() && !self.is_closing;
+        if begins {
             self.is_closing = true;
             ToGuardian::Close.encode(&mut self.out);
             self.outputs.iter_mut().for_each(Output::discard);
             self.stdin.lose();
         }
+        begins
     }
 
     /// Nobody reads a stream any more: who writes there gets SIGPIPE, and what is on its way is

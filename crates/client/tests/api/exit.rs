@@ -105,16 +105,24 @@ async fn a_signal_to_the_guardian_is_told_as_its_end() {
 }
 
 async fn a_guardian_that_is_stuck_is_killed_by_a_close() {
-    let tag = Tag::new();
-    let options = tag.options().transport(Transport::Process).kill_delay(Duration::ZERO);
-    let (ps, mut messages) = sh("echo ready; exec sleep 60", options).await;
-    hear_until(&mut messages, "ready\n").await;
-    let guardian = parent(ps.os_pid().unwrap());
-    kill(guardian, Kernel::STOP);
-    eventually("it is stopped", || is_stopped(guardian)).await;
-    let exit = soon("the close", ps.close()).await.unwrap();
-    assert_eq!(exit.reason(), &Reason::Guardian(GuardianEnd::Stuck));
-    tag.await_nobody("the guardian was killed").await;
+    // Also by one that was dropped when it had been asked for, and by the handle's end.
+    for how in ["waits", "is cut", "is dropped"] {
+        let tag = Tag::new();
+        let options = tag.options().transport(Transport::Process).kill_delay(Duration::ZERO);
+        let (ps, mut messages) = sh("echo ready; exec sleep 60", options).await;
+        hear_until(&mut messages, "ready\n").await;
+        let guardian = parent(ps.os_pid().unwrap());
+        kill(guardian, Kernel::STOP);
+        eventually("it is stopped", || is_stopped(guardian)).await;
+        match how {
+            "waits" => drop(soon("the close", ps.close()).await.unwrap()),
+            "is cut" => drop(crate::cancel::cut(1, ps.close()).await),
+            _ => drop(ps),
+        }
+        let exit = hear_out(&mut messages).await.exit.unwrap();
+        assert_eq!(exit.reason(), &Reason::Guardian(GuardianEnd::Stuck), "{how}");
+        tag.await_nobody("the guardian was killed").await;
+    }
 }
 
 async fn a_guardian_that_is_stopped_goes_on() {

@@ -27,6 +27,7 @@ mod host;
 mod input;
 mod nobody;
 mod pipes;
+mod runtimes;
 mod start;
 mod support;
 mod worker;
@@ -55,6 +56,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         covered::CASES,
         worker::CASES,
         blocking::CASES,
+        runtimes::CASES,
         embed::CASES,
     ]
     .into_iter()
