@@ -8,10 +8,10 @@
 //! process, not to a runtime: a thread of its own reads what it tells.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use proton_stream_protocol::{
     Ending, FromNursery, Header, ToNursery, HEADER_LENGTH, PACKAGE_VERSION, SECRET_LENGTH,
 };
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::net::{send, socketpair, AddressFamily, SendFlags, SocketFlags, SocketType};
 use tokio::sync::oneshot;
 
 use super::locate::Executable;
@@ -52,7 +53,8 @@ enum Known {
 pub(crate) struct Nursery {
     path: PathBuf,
     secret: [u8; SECRET_LENGTH],
-    orders: Mutex<ChildStdin>,
+    /// A socket: to write to a pipe whose reader has died is SIGPIPE, which a host may not ignore.
+    orders: OwnedFd,
     runs: Mutex<HashMap<u64, Fate>>,
     is_gone: AtomicBool,
     /// It did not answer.
@@ -162,7 +164,7 @@ fn serve(executable: &Executable) {
     let nursery = Arc::new(Nursery {
         path,
         secret,
-        orders: Mutex::new(orders),
+        orders,
         runs: Mutex::default(),
         is_gone: AtomicBool::new(false),
         suspected: Mutex::default(),
@@ -182,24 +184,27 @@ fn serve(executable: &Executable) {
     let _ = child.wait();
 }
 
-type Begun = (Child, ChildStdin, ChildStdout, [u8; SECRET_LENGTH]);
+type Begun = (Child, OwnedFd, ChildStdout, [u8; SECRET_LENGTH]);
 
 fn begin(executable: &Executable) -> io::Result<Begun> {
     let mut secret = [0; SECRET_LENGTH];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
     let mut command = executable.command("nursery");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let (Some(mut orders), Some(told)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    };
+    let flags = SocketFlags::CLOEXEC;
+    let (orders, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let mut child = command.stdin(Stdio::from(theirs)).stdout(Stdio::piped()).spawn()?;
+    let told = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut nurse = Vec::new();
     let (package, controller) = (PACKAGE_VERSION.as_bytes(), std::process::id());
     ToNursery::Nurse { package, controller, secret }.encode(&mut nurse);
     // One that has gone at once is one that is not ready.
-    let _ = orders.write_all(&nurse);
-    // One that is stopped must not block who orders something later.
-    rustix::io::ioctl_fionbio(&orders, true)?;
+    let _ = say(&orders, &nurse);
     Ok((child, orders, told, secret))
+}
+
+/// So little that it is taken whole, or not at all: a nursery that is stopped blocks nobody.
+fn say(orders: &OwnedFd, frame: &[u8]) -> rustix::io::Result<usize> {
+    send(orders, frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
 }
 
 fn await_ready(told: &mut ChildStdout) -> Option<PathBuf> {
@@ -275,7 +280,7 @@ impl Ticket {
         let mut order = Vec::new();
         ToNursery::Kill { run: self.run }.encode(&mut order);
         // One that is gone has taken none of its guardians with it: they see to their own.
-        let _ = lock(&self.nursery.orders).write_all(&order);
+        let _ = say(&self.nursery.orders, &order);
     }
 
     /// What became of the guardian, once what it has left is dead; `None` where nobody knows.

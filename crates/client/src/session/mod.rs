@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proton_stream_protocol::{Limit, ToGuardian};
-use rustix::net::Shutdown;
+use rustix::net::{send, SendFlags, Shutdown};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, Notify};
@@ -100,7 +101,7 @@ impl Shared {
             if state.out.is_empty() {
                 return;
             }
-            match self.socket.try_write(&state.out[state.sent..]) {
+            match self.send(&state.out[state.sent..]) {
                 Ok(written) => state.sent += written,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
@@ -115,6 +116,12 @@ impl Shared {
                 state.out.clear();
             }
         }
+    }
+
+    /// Without SIGPIPE where the guardian has died: a host may not ignore that.
+    fn send(&self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.socket
+            .try_io(Interest::WRITABLE, || Ok(send(&self.socket, bytes, SendFlags::NOSIGNAL)?))
     }
 
     /// Changes something, and says to the guardian what follows from it.

@@ -28,6 +28,7 @@ mod input;
 mod nobody;
 mod pipes;
 mod runtimes;
+mod sigpipe;
 mod start;
 mod support;
 mod worker;
@@ -57,6 +58,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         worker::CASES,
         blocking::CASES,
         runtimes::CASES,
+        sigpipe::CASES,
         embed::CASES,
     ]
     .into_iter()
