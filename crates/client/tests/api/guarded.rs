@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The cases of containment once more, with programs that fork faster than they can be followed:
-//! a chain and a bomb. They run behind the guard of the tests of containment: a PID namespace of
+//! a chain and a bomb; and those in which cgroups are swept. They run behind the guard of the tests of containment: a PID namespace of
 //! their own, a number of processes, a deadline.
 
 use std::process::{Command, ExitCode};
@@ -41,28 +41,36 @@ pub(crate) fn await_calm() {
 }
 
 macro_rules! guarded {
-    ($($name:ident),* $(,)?) => {
-        &[$(Case {
-            name: concat!("chain_and_bomb::", stringify!($name)),
+    ($($title:ident: $module:ident [$($name:ident),* $(,)?])*) => {
+        &[$($(Case {
+            name: concat!(stringify!($title), "::", stringify!($name)),
             run: || {
                 go_behind();
-                crate::support::run(crate::containment::$name());
+                crate::support::run(crate::$module::$name());
             },
-        },)* Case { name: "chain_and_bomb::what_is_left_is_seen", run: what_is_left_is_seen }]
+        },)*)* Case { name: "chain_and_bomb::what_is_left_is_seen", run: what_is_left_is_seen }]
     };
 }
 
 pub(crate) const CASES: &[Case] = guarded![
-    a_dropped_handle_ends_the_tree,
-    dropped_messages_end_the_tree,
-    a_close_resolves_when_the_tree_is_dead,
-    an_exit_is_told_when_the_tree_is_dead,
-    a_runtime_that_ends_takes_its_programs_along,
-    a_handle_that_is_dropped_while_nothing_runs_it_ends_the_tree,
-    a_host_that_is_killed_in_any_state_leaves_nobody,
-    a_killed_guardian_leaves_nobody,
-    programs_of_a_killed_nursery_are_ended_by_a_close,
-    a_killed_child_leaves_nobody,
+    chain_and_bomb: containment [
+        a_dropped_handle_ends_the_tree,
+        dropped_messages_end_the_tree,
+        a_close_resolves_when_the_tree_is_dead,
+        an_exit_is_told_when_the_tree_is_dead,
+        a_runtime_that_ends_takes_its_programs_along,
+        a_handle_that_is_dropped_while_nothing_runs_it_ends_the_tree,
+        a_host_that_is_killed_in_any_state_leaves_nobody,
+        a_killed_guardian_leaves_nobody,
+        programs_of_a_killed_nursery_are_ended_by_a_close,
+        a_killed_child_leaves_nobody,
+    ]
+    cgroup: sweeping [
+        a_group_is_gone_when_the_end_is_told,
+        a_killed_guardians_group_is_gone_when_that_is_told,
+        a_killed_host_leaves_no_group,
+        what_a_crash_of_all_has_left_goes_with_the_next_start,
+    ]
 ];
 
 fn go_behind() {

@@ -30,7 +30,11 @@ pub(crate) fn main(words: &[&str]) -> ExitCode {
     }
     let (state, shape) = (state.to_string(), fixture(shape));
     run(async move {
-        let open = || ProtonStream::open(&shape, [end()], Options::new());
+        let options = || match std::env::var("PROTON_CLIENT_BASE") {
+            Ok(base) => Options::new().cgroup_base(base).limit("cpu", 1),
+            Err(_) => Options::new(),
+        };
+        let open = || ProtonStream::open(&shape, [end()], options());
         let mut held = Vec::new();
         match state.as_str() {
             "starting" => {

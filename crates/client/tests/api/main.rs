@@ -31,6 +31,7 @@ mod runtimes;
 mod sigpipe;
 mod start;
 mod support;
+mod sweeping;
 mod worker;
 
 use std::process::{Command, ExitCode, Stdio};
