@@ -25,6 +25,7 @@ mod guarded;
 mod hanging;
 mod host;
 mod input;
+mod located;
 mod nobody;
 mod pipes;
 mod runtimes;
@@ -61,6 +62,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         runtimes::CASES,
         sigpipe::CASES,
         embed::CASES,
+        located::CASES,
     ]
     .into_iter()
     .flatten()
@@ -71,6 +73,9 @@ fn main() -> ExitCode {
     let first = std::env::args().nth(1).unwrap_or_default();
     if embed::FORGETFUL.contains(&first.as_str()) {
         return embed::forgetful(&first);
+    }
+    if located::HOSTS.contains(&first.as_str()) {
+        return located::main(&first);
     }
     if std::env::var_os("PROTON_CLIENT_THREAD").is_some() {
         std::thread::spawn(std::thread::park);
