@@ -33,8 +33,8 @@ impl Worker for Flaky {
         Ok(())
     }
 
-    async fn handle_stdout(&mut self, data: Bytes, program: &ProtonStream) -> Next {
-        print!("{:?}: {}", program.os_pid(), String::from_utf8_lossy(&data));
+    async fn handle_stdout(&mut self, data: Bytes, _program: &ProtonStream) -> Next {
+        print!("it says: {}", String::from_utf8_lossy(&data));
         Next::Continue
     }
 

@@ -261,6 +261,14 @@ async fn descendants_that_are_waited_for_end_by_themselves() {
     assert_eq!(tag.alive(), []);
 }
 
+/// A process's group and session (proc(5)).
+fn group_and_session(pid: u32) -> [u32; 2] {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(2).take(2);
+    let numbers: Vec<u32> = fields.map(|field| field.parse().unwrap()).collect();
+    numbers.try_into().unwrap()
+}
+
 async fn a_program_inherits_nothing_of_its_host() {
     let _file = std::fs::File::open("/etc/passwd").unwrap();
     let script = "ls /proc/self/fd; grep SigIgn /proc/self/status; grep SigBlk /proc/self/status";
@@ -272,5 +280,7 @@ async fn a_program_inherits_nothing_of_its_host() {
     assert!(is_alive(pid));
     let text = hear_until(&mut messages, "SigBlk:\t0000000000000000\n").await;
     // `ls` has opened the directory that it lists.
+    assert_ne!(group_and_session(pid), group_and_session(std::process::id()));
+    assert_eq!(group_and_session(pid), [pid, pid]);
     assert!(text.starts_with("0\n1\n2\n3\nSigIgn:\t0000000000000000\n"), "{text}");
 }
