@@ -147,7 +147,8 @@ impl Child {
     }
 
     /// Kills the program's whole tree with SIGKILL and waits for its end, also where nobody reads
-    /// what it has written: that can still be read afterwards.
+    /// what it has written: that can still be read afterwards. A program that outlives that by the
+    /// kill delay and two seconds is [closed](Self::close), and named if it outlives that, too.
     ///
     /// # Errors
     /// As for [`wait`](Self::wait).

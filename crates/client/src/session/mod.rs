@@ -246,9 +246,21 @@ impl Shared {
     }
 
     /// Kills the whole tree. What it has written stays to be read.
-    pub(crate) fn kill(&self) {
-        self.with(|state| state.make_room_for_the_rest(self.windows));
+    pub(crate) fn kill(self: &Arc<Self>) {
+        let is_first = self.with(|state| state.make_room_for_the_rest(self.windows));
         self.signal(Signal::KILL, true);
+        if is_first {
+            self.runtime.spawn(Arc::clone(self).outlast());
+        }
+    }
+
+    /// A program that lives on after a kill is closed, which tells who survives, and which a
+    /// guardian that is stuck does not.
+    async fn outlast(self: Arc<Self>) {
+        let ended = tokio::time::timeout(patience(self.kill_delay), self.exit());
+        if ended.await.is_err() && self.info().os_pid.is_some() {
+            self.ask_to_close();
+        }
     }
 
     async fn ask(&self, frame: &ToGuardian<'_>) -> Result<Stats, Error> {

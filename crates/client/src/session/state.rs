@@ -237,10 +237,10 @@ impl State {
     }
 
     /// A program that is killed leaves no more than its pipes hold. That is taken, so that its exit
-    /// doesn't wait for a reader, who may come later.
-    pub(crate) fn make_room_for_the_rest(&mut self, windows: [u32; 2]) {
+    /// doesn't wait for a reader, who may come later. Tells whether that was not done before.
+    pub(crate) fn make_room_for_the_rest(&mut self, windows: [u32; 2]) -> bool {
         if !self.is_running() || std::mem::replace(&mut self.is_room_made, true) {
-            return;
+            return false;
         }
         for (stream, window) in Stream::BOTH.into_iter().zip(windows) {
             let bytes = GREATEST_PIPE.min(MAX_CREDIT - window);
@@ -248,6 +248,7 @@ impl State {
                 ToGuardian::Credit { stream, bytes }.encode(&mut self.out);
             }
         }
+        true
     }
 
     /// Appends what may be said now, up to about `most` bytes.

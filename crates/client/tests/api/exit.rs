@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_killed_guardian_without_a_nursery_is_told_as_such,
     a_signal_to_the_guardian_is_told_as_its_end,
     a_guardian_that_is_stuck_is_killed_by_a_close,
+    a_guardian_that_is_stuck_is_killed_by_a_kill,
     a_guardian_that_is_stopped_goes_on,
     a_pid_is_none_once_it_was_reaped,
     a_program_that_reads_its_own_output_ends_the_run_not_the_frames,
@@ -123,6 +124,19 @@ async fn a_guardian_that_is_stuck_is_killed_by_a_close() {
         assert_eq!(exit.reason(), &Reason::Guardian(GuardianEnd::Stuck), "{how}");
         tag.await_nobody("the guardian was killed").await;
     }
+}
+
+async fn a_guardian_that_is_stuck_is_killed_by_a_kill() {
+    let tag = Tag::new();
+    let options = tag.options().transport(Transport::Process).kill_delay(Duration::ZERO);
+    let mut command = proton_stream::Command::new("sleep");
+    let mut child = command.arg("60").with(|_| options).spawn().await.unwrap();
+    let guardian = parent(child.id().unwrap());
+    kill(guardian, Kernel::STOP);
+    eventually("it is stopped", || is_stopped(guardian)).await;
+    let exit = soon("the kill", child.kill()).await.unwrap();
+    assert_eq!(exit.reason(), &Reason::Guardian(GuardianEnd::Stuck));
+    tag.await_nobody("the guardian was killed").await;
 }
 
 async fn a_guardian_that_is_stopped_goes_on() {

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use proton_stream::{Options, ProtonStream, Transport};
+use proton_stream::{Exit, Options, ProtonStream, Transport};
 use rustix::process::Signal as Kernel;
+use tokio::io::AsyncReadExt;
 
 use crate::support::{
     cases, eventually, hear_out, hear_until, is_alive, is_root, kill, parent, run, Case, Tag,
@@ -20,6 +21,7 @@ use crate::support::{
 pub(crate) const CASES: &[Case] = cases![
     a_program_that_can_not_be_killed_is_named_after_a_close,
     a_program_that_can_not_be_killed_is_named_when_its_guardian_is,
+    a_program_that_can_not_be_killed_is_named_after_a_kill,
     who_is_not_root_becomes_nobody_else,
 ];
 
@@ -58,6 +60,24 @@ impl Drop for Place {
     }
 }
 
+async fn killed(mut command: proton_stream::Command) -> (u32, Exit) {
+    let mut child = command.spawn().await.unwrap();
+    let pid = child.id().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).await.unwrap();
+    (pid, child.kill().await.unwrap())
+}
+
+async fn ended(command: proton_stream::Command, is_closed: bool) -> (u32, Exit) {
+    let (ps, mut messages) = command.open().await.unwrap();
+    let pid = ps.os_pid().unwrap();
+    hear_until(&mut messages, "root\n").await;
+    if is_closed {
+        return (pid, ps.close().await.unwrap());
+    }
+    kill(parent(pid), Kernel::KILL);
+    (pid, hear_out(&mut messages).await.exit.unwrap())
+}
+
 /// The host, as nobody: what it has said of the end.
 pub(crate) fn main(words: &[&str]) -> ExitCode {
     let [event, transport, program] = words else { return ExitCode::FAILURE };
@@ -73,15 +93,13 @@ pub(crate) fn main(words: &[&str]) -> ExitCode {
         let ids = ["--reuid", "0", "--regid", "0", "--clear-groups", "--"];
         let arguments = ids.into_iter().chain(["sh", "-c", "echo root; exec sleep 60"]);
         let options = Options::new().kill_delay(Duration::from_millis(10)).transport(transport);
-        let (ps, mut messages) = ProtonStream::open(program, arguments, options).await.unwrap();
-        let pid = ps.os_pid().unwrap();
-        hear_until(&mut messages, "root\n").await;
-        let exit = match *event {
-            "close" => ps.close().await.unwrap(),
-            _ => {
-                kill(parent(pid), Kernel::KILL);
-                hear_out(&mut messages).await.exit.unwrap()
-            }
+        let mut command = proton_stream::Command::new(program);
+        // Nothing of the host's own: who reads that waits for the survivor.
+        let piped = proton_stream::Stdio::piped;
+        command.args(arguments).with(|_| options).stdin(piped()).stdout(piped()).stderr(piped());
+        let (pid, exit) = match *event {
+            "kill" => killed(command).await,
+            _ => ended(command, *event == "close").await,
         };
         println!(
             "{:?} {:?} {:?} {}",
@@ -163,6 +181,15 @@ async fn a_program_that_can_not_be_killed_is_named_when_its_guardian_is() {
     let (text, pid) = told("killed", "nursery").await;
     let said = "was ended: its guardian was killed by signal 9";
     assert_eq!(text, format!("true None false {said}, and left [{pid}]\n"));
+}
+
+async fn a_program_that_can_not_be_killed_is_named_after_a_kill() {
+    if !is_root() {
+        return;
+    }
+    let (text, pid) = told("kill", "nursery").await;
+    let expected = format!("true None false could not be killed in time, and left [{pid}]\n");
+    assert_eq!(text, expected);
 }
 
 async fn who_is_not_root_becomes_nobody_else() {
