@@ -78,6 +78,14 @@ fn frames_at_the_wrong_time_are_refused() {
     assert_eq!(error(&mut guardian), (2, "STDIN before STARTED may not come".into()));
     assert!(guardian.wait().success());
 
+    // Both are read at once: the start can't be known yet.
+    let mut guardian = Guardian::new();
+    let mut wire = Guardian::opening(&["sleep", "1000"], &[]);
+    ToGuardian::OutputGone(Stream::Stdout).encode(&mut wire);
+    guardian.say_bytes(&wire);
+    assert_eq!(error(&mut guardian), (2, "OUTPUT_GONE before STARTED may not come".into()));
+    assert!(guardian.wait().success());
+
     let (mut guardian, pid) = Guardian::run(&["sleep", "1000"]);
     open(&mut guardian);
     assert_eq!(error(&mut guardian), (2, "a second OPEN may not come".into()));
@@ -114,6 +122,7 @@ fn late_credit_and_late_frames_are_no_error() {
     guardian.hear_out();
     for stream in Stream::BOTH {
         guardian.say(&ToGuardian::Credit { stream, bytes: 0x7fff_ffff });
+        guardian.say(&ToGuardian::OutputGone(stream));
     }
     guardian.say(&ToGuardian::Stdin(b"late"));
     guardian.say(&ToGuardian::Signal { number: 9, tree: true });

@@ -129,7 +129,7 @@ impl Tag {
 }
 
 /// A process's state letter (proc(5)) and its parent. A zombie is gone as far as running goes.
-fn stat(pid: u32) -> Option<(char, u32)> {
+pub(crate) fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?.chars().next()?;
