@@ -16,6 +16,23 @@ use crate::{GuardianEnd, Signal};
 /// [`status`](Exit::status) is the kernel's word on the program itself; [`reason`](Exit::reason)
 /// is what it comes to for whoever has started it: a program that was closed on purpose and died
 /// of SIGTERM ended [`Reason::Normal`].
+///
+/// ```
+/// use proton_stream::{Command, Reason, Signal};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let exit = Command::new("sh").args(["-c", "exit 200"]).status().await?;
+/// assert_eq!((exit.reason(), exit.code()), (&Reason::Status(200), Some(200)));
+/// let exit = Command::new("sh").args(["-c", "kill -9 $$"]).status().await?;
+/// assert_eq!((exit.signal(), exit.code()), (Some(Signal::KILL), None));
+/// assert!(exit.survivors().is_empty());
+/// # Ok(())
+/// # }
+/// # fn main() {
+/// #     proton_stream::maybe_run();
+/// #     tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     pub(crate) reason: Reason,

@@ -116,6 +116,7 @@ mod guardian;
 mod info;
 mod messages;
 mod options;
+mod pipes;
 mod session;
 mod signal;
 mod specification;
@@ -123,13 +124,14 @@ mod stdio;
 mod trace;
 pub mod worker;
 
-pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, Output};
+pub use child::{Child, Output};
 pub use command::Command;
 pub use error::{Error, GuardianEnd, Step};
 pub use exit::{Exit, Reason, Usage};
 pub use info::{Info, Level, Pressure, Stats};
 pub use messages::{Message, Messages, ProtonStream};
 pub use options::{Containment, OnExit, Options, Stderr, Transport};
+pub use pipes::{ChildStderr, ChildStdin, ChildStdout};
 #[cfg(feature = "embed")]
 pub use proton_stream_guardian::maybe_run;
 pub use signal::Signal;

@@ -160,6 +160,23 @@ impl ProtonStream {
 
     /// Hands the messages to a new receiver, without losing one. The one before gets
     /// [`Message::Connected`], and nothing after that.
+    ///
+    /// ```
+    /// use proton_stream::{Message, Options, ProtonStream};
+    ///
+    /// # async fn example() -> Result<(), proton_stream::Error> {
+    /// let (cat, mut first) = ProtonStream::open("cat", [] as [&str; 0], Options::new()).await?;
+    /// let mut second = cat.connect();
+    /// assert_eq!(first.recv().await, Some(Message::Connected));
+    /// cat.command("hello")?;
+    /// assert_eq!(second.recv().await, Some(Message::Data("hello".into())));
+    /// # Ok(())
+    /// # }
+    /// # fn main() {
+    /// #     proton_stream::maybe_run();
+    /// #     tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// # }
+    /// ```
     pub fn connect(&self) -> Messages {
         let number = self.lease.with(|state| {
             state.receiver += 1;

@@ -12,6 +12,22 @@ use proton_stream_protocol::Stdio as Wire;
 ///
 /// What is inherited or given travels to the guardian over its socket, and is the program's own:
 /// nothing reads or writes in between, and its flags are as they were.
+///
+/// ```
+/// use proton_stream::{Command, Stdio};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let users = std::fs::File::open("/etc/passwd")?;
+/// let mut command = Command::new("head");
+/// let output = command.args(["-n", "1"]).stdin(users).stderr(Stdio::null()).output().await?;
+/// assert!(output.stdout.starts_with(b"root:"));
+/// # Ok(())
+/// # }
+/// # fn main() {
+/// #     proton_stream::maybe_run();
+/// #     tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Stdio(Kind);
 
