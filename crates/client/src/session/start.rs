@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use proton_stream_protocol::Stdio;
+use rustix::net::Shutdown;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -18,6 +19,9 @@ use crate::{specification, trace, Error, GuardianEnd};
 
 /// How long a forked guardian may take to say that it is there.
 const HELLO: Duration = Duration::from_secs(2);
+
+/// How long a guardian may take to see that nobody waits for it any more.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// How long a nursery may take to say that what it was told to kill is dead.
 const DEATH: Duration = Duration::from_secs(1);
@@ -65,14 +69,18 @@ async fn begin(
                     Ok(true) => return lease.started().await,
                     // It was not our process that the nursery knows, or it is about to end.
                     Ok(false) => {}
-                    // A nursery that is stopped takes connections and does nothing.
-                    Err(_) => {
-                        nursery.suspect();
-                        trace::passed_over();
-                        lease.hang_up();
-                        // Nothing was started before HELLO; what came right now is killed.
-                        let _ = timeout(DEATH, lease.way.fate(b"")).await;
-                    }
+                    Err(_) => match timeout(LAST_WORD, lease.last_word()).await {
+                        // It has started the program, which it ends, and none runs twice.
+                        Ok(true) => return Err(Error::StartTimeout(HELLO)),
+                        Ok(false) => {}
+                        // A nursery that is stopped takes connections and does nothing.
+                        Err(_) => {
+                            nursery.suspect();
+                            trace::passed_over();
+                            lease.hang_up();
+                            let _ = timeout(DEATH, lease.way.fate(b"")).await;
+                        }
+                    },
                 }
             }
         }
@@ -83,6 +91,13 @@ async fn begin(
 }
 
 impl Shared {
+    /// Says nothing more. A guardian that finds that before it has started anything starts nothing;
+    /// one that has says HELLO (PROTOCOL §10).
+    async fn last_word(&self) -> bool {
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        self.greeting().await
+    }
+
     /// Whether the guardian has said anything, before it was gone.
     async fn greeting(&self) -> bool {
         self.until(|state| match &state.phase {

@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_directory_on_a_stalled_file_system_ends_at_the_deadline,
     a_guardian_that_never_answers_is_given_up,
     a_nursery_that_never_answers_is_passed_over,
+    a_guardian_that_is_late_never_has_a_program_started_twice,
     a_guardian_that_is_stopped_and_let_go_is_killed,
 ];
 
@@ -112,6 +113,40 @@ os.execv(sys.argv[1], [\"proton-guardian (embedded)\"] + sys.argv[2:])'";
     tag.await_nobody("it was dropped").await;
 }
 
+async fn a_guardian_that_is_late_never_has_a_program_started_twice() {
+    for milliseconds in [1_999, 2_001, 2_500] {
+        let mut sleep = proton_stream::Command::new("sleep").arg("60").spawn().await.unwrap();
+        let busy = parent(sleep.id().unwrap());
+        let nursery = parent(busy);
+        let mut waiting = Vec::new();
+        eventually("one waits", || {
+            waiting = children(nursery);
+            waiting.retain(|pid| *pid != busy);
+            waiting.len() == 1
+        })
+        .await;
+        kill(nursery, Kernel::STOP);
+        kill(waiting[0], Kernel::STOP);
+        let directory = Directory::new("late");
+        let mark = directory.0.join("mark");
+        let script = format!("echo >> {}; exec echo hello", mark.display());
+        let late = tokio::spawn(async move {
+            proton_stream::Command::new("sh").args(["-c", &script]).output().await
+        });
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        kill(waiting[0], Kernel::CONT);
+        let late = soon("an outcome", late).await.unwrap();
+        kill(nursery, Kernel::CONT);
+        sleep.close().await.unwrap();
+        let marks = std::fs::read(&mark).unwrap_or_default().len();
+        match late {
+            Ok(output) => assert_eq!((&output.stdout[..], marks), (&b"hello\n"[..], 1)),
+            Err(Error::StartTimeout(_)) => assert!(marks <= 1, "{marks}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 async fn a_guardian_that_is_stopped_and_let_go_is_killed() {
     let tag = Tag::new();
     let options = tag.options().transport(Transport::Process).kill_delay(Duration::from_millis(10));
@@ -153,6 +188,11 @@ pub(crate) fn main(words: &[&str]) -> ExitCode {
         }
     });
     ExitCode::SUCCESS
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    list.unwrap_or_default().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 /// How many there are that wait, once the first of them have come.
