@@ -56,9 +56,6 @@ impl Door {
         secret: [u8; SECRET_LENGTH],
     ) -> Result<Self, Errno> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        // One connection wakes one guardian.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-        epoll::add(&poll, &listener, epoll::EventData::new_u64(LISTENER), flags)?;
         let flags = epoll::EventFlags::IN;
         epoll::add(&poll, signals, epoll::EventData::new_u64(SIGNALS), flags)?;
         Ok(Self { listener: RefCell::new(Some(listener)), poll, controller, secret })
@@ -66,6 +63,25 @@ impl Door {
 
     /// Waits for somebody.
     pub(crate) fn wait(&self, patience: Option<Duration>, signals: &mut Signals) -> Knock {
+        {
+            let listener = self.listener.borrow();
+            let Some(listener) = listener.as_ref() else { return Knock::Dismissal };
+            // One connection wakes one guardian.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+            let data = epoll::EventData::new_u64(LISTENER);
+            if epoll::add(&self.poll, listener, data, flags).is_err() {
+                return Knock::Dismissal;
+            }
+        }
+        let knock = self.attend(patience, signals);
+        if let Some(listener) = self.listener.borrow().as_ref() {
+            // Each connection asks all that are in the list, also who is busy: a thousand take 40 µs.
+            let _ = epoll::delete(&self.poll, listener);
+        }
+        knock
+    }
+
+    fn attend(&self, patience: Option<Duration>, signals: &mut Signals) -> Knock {
         let time = patience.map(timespec);
         loop {
             let mut events = Vec::with_capacity(2);
