@@ -164,6 +164,17 @@ defmodule ProtonStream.CgroupTest do
       assert_receive {^ps, :closed}
     end
 
+    test "a start that is given up while it waits leaves nothing" do
+      slow = Keyword.put(@fixed, :delay_to_sigkill, 2_000)
+      first = sh(@script, slow)
+      await_line(first, "ready")
+      ProtonStream.close(first)
+      assert ProtonStream.open("cat", [], [start_timeout: 50] ++ slow) == {:error, :timeout}
+      assert_receive {^first, :closed}
+
+      eventually("the path is free", fn -> not File.exists?(Path.join([@cpu, @base, "fixed"])) end)
+    end
+
     test "one that lives is not driven out" do
       assert {:ok, _} = ProtonStream.open("cat", [], @fixed)
       assert {:error, {:cgroup, path, :ebusy}} = ProtonStream.open("cat", [], @fixed)

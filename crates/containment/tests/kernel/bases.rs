@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use proton_stream_containment::cgroup::{Place, Request, Setting};
 use proton_stream_containment::Specification;
+use rustix::time::{clock_gettime, ClockId};
 
 use crate::host::{bytes, eventually};
 use crate::mount_of;
@@ -40,7 +41,10 @@ pub(crate) struct Bases(Vec<PathBuf>, String);
 impl Bases {
     /// Makes them, at the mounts of these controllers.
     pub(crate) fn new(controllers: &[&str]) -> Self {
-        let name = format!("proton_stream_test_{}_0", std::process::id());
+        // Behind the guard the pid is that of everybody else's case there.
+        let now = clock_gettime(ClockId::Monotonic);
+        let (pid, seconds) = (std::process::id(), now.tv_sec);
+        let name = format!("proton_stream_test_{pid}_{seconds}{:09}", now.tv_nsec);
         let paths = controllers.iter().map(|controller| mount_of(controller).join(&name));
         let mut paths: Vec<_> = paths.collect();
         // On version 2 they are one.

@@ -206,6 +206,7 @@ fn a_group_too_small_for_a_process_is_never_a_success() {
     }
     assert!(program.oom_killed());
     host.end(&mut program);
+    assert_eq!(bases.groups(), Vec::<String>::new());
 }
 
 fn a_frozen_run_is_killed() {
@@ -297,6 +298,12 @@ fn on_a_hybrid_host_the_kill_is_one_write_where_the_base_is_in_the_tree() {
     let path = String::from_utf8(running.program.cgroup_path().to_vec()).expect("text");
     let group = std::path::Path::new(tree).join(path);
     let inside_it = fs::read_to_string(group.join("cgroup.procs")).expect("processes");
+    // No controller freezer was asked for: the tree can do it.
+    running.program.freeze(true).expect("frozen");
+    eventually("all are stopped", || running.program.is_frozen());
+    let events = fs::read_to_string(group.join("cgroup.events")).expect("events");
+    assert!(events.contains("frozen 1"), "{events}");
+    running.program.freeze(false).expect("thawed");
     // By the kernel alone: nothing is signalled one by one.
     fs::write(group.join("cgroup.kill"), "1").expect("killed");
     eventually("all are dead", || {

@@ -262,6 +262,8 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
                 },
             }
         }
+        // Says why a program is not run that wants what takes privilege.
+        ("wish", [what, file]) => crate::attributes::refused(&mut host, what, file),
         // Runs a program in a group, or says why not.
         ("run-in", [kind, path, script]) => {
             let path = path.as_bytes().to_vec();

@@ -10,9 +10,11 @@
 mod guard;
 mod host;
 
+mod attributes;
 mod bases;
 mod cgroups;
 mod counting;
+mod failures;
 mod guarded;
 mod namespaces;
 mod owners;
@@ -50,6 +52,8 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         counting::CASES,
         namespaces::CASES,
         owners::CASES,
+        attributes::CASES,
+        failures::CASES,
         guarded::CASES,
     ]
     .into_iter()

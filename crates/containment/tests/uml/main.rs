@@ -6,6 +6,8 @@
 //!
 //! `cargo test -p proton-stream-containment --test uml -- NAME` runs those with NAME in theirs.
 
+#[path = "../kernel/attributes.rs"]
+mod attributes;
 #[path = "../kernel/bases.rs"]
 mod bases;
 mod boot;
@@ -21,6 +23,7 @@ mod limits;
 #[path = "../kernel/owners.rs"]
 mod owners;
 mod places;
+mod privileges;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -35,9 +38,17 @@ pub(crate) enum How {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [limits::CASES, killing::CASES, places::CASES, owners::CASES, counting::CASES]
-        .into_iter()
-        .flatten()
+    [
+        limits::CASES,
+        killing::CASES,
+        places::CASES,
+        owners::CASES,
+        counting::CASES,
+        attributes::CASES,
+        privileges::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Where the controllers are, in the guest: all in one tree.

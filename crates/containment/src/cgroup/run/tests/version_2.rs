@@ -117,6 +117,32 @@ fn an_oom_kill_is_counted_from_the_start_on() {
 }
 
 #[test]
+fn stall_times_are_counted_where_the_kernel_has_them() {
+    let host = v2("pressure", "cpu io memory pids");
+    let run = host.made(&request(&["memory"], base("base"))).expect("a run");
+    assert_eq!(run.stats(), crate::cgroup::Stats::default());
+    let leaf = host.root.join("tree").join(leaf(&run));
+    let write = |file: &str, text: &str| fs::write(leaf.join(file), text).expect("a file");
+    let line = |which: &str, total: u64| format!("{which} avg10=0.10 avg60=0.02 total={total}\n");
+    write("cpu.pressure", &line("some", 7));
+    write("memory.pressure", &(line("some", 1_000_000) + &line("full", 12)));
+    write("io.pressure", &(line("some", 5) + &line("full", 0)));
+    write("memory.current", "4096\n");
+    write("memory.peak", "8192\n");
+    write("memory.max", "max\n");
+    write("pids.max", "20\n");
+    write("cpu.stat", "usage_usec 30\nuser_usec 20\nsystem_usec 10\nthrottled_usec 4\n");
+    let micros = |count| Some(Duration::from_micros(count));
+    let stats = run.stats();
+    assert_eq!((stats.cpu_some, stats.io_some, stats.io_full), (micros(7), micros(5), micros(0)));
+    assert_eq!((stats.memory_some, stats.memory_full), (micros(1_000_000), micros(12)));
+    assert_eq!((stats.memory, stats.memory_peak), (Some(4096), Some(8192)));
+    assert_eq!((stats.memory_limit, stats.pids_limit), (None, Some(20)));
+    assert_eq!((stats.cpu, stats.cpu_user, stats.cpu_system), (micros(30), micros(20), micros(10)));
+    assert_eq!((stats.cpu_throttled, stats.oom_kills), (micros(4), Some(0)));
+}
+
+#[test]
 fn on_a_hybrid_host_the_tree_is_used_where_the_base_is_in_it() {
     let mut host = v2("hybrid", "");
     let Hierarchy::V2(mut mount) = host.hierarchy.clone() else { panic!("a tree") };
