@@ -43,12 +43,14 @@ Usage: proton-guardian [options] [--] program [argument...]
   --cgroup-base PATH        in a new group below PATH
   --cgroup-path PATH        in the group PATH
   --cgroup-set C:FILE:VALUE set a parameter of controller C (many)
+  --report                  in the end tell on stderr the level of containment, the
+                            cgroup, and what was used: bytes and seconds
   --help, --version
 
-Options end at the program. SIGINT, SIGQUIT, SIGTERM and SIGHUP end the whole
-tree with that signal first; SIGTSTP, SIGCONT and SIGWINCH are passed on. The
-program has a session of its own: one that takes over the whole terminal can't
-be run in it. A program that is called doctor, nursery, session or
+Options end at the program. SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2
+end the whole tree with that signal first; SIGTSTP, SIGCONT and SIGWINCH are passed
+on. The program has a session of its own: one that takes over the whole terminal
+can't be run in it. A program that is called doctor, nursery, session or
 sweep comes after --.
 
 The exit status is the program's, 128+N if signal N killed it, 127 if it was not
@@ -61,6 +63,8 @@ pub(crate) struct Command {
     pub(crate) kill_delay: Duration,
     /// The tree is waited for, not killed, when the program has exited.
     pub(crate) wait_for_tree: bool,
+    /// In the end it is told how it was contained and what it used.
+    pub(crate) report: bool,
 }
 
 /// What the arguments ask for.
@@ -78,7 +82,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Request, Error> {
         ..Specification::default()
     };
     let kill_delay = Duration::from_millis(500);
-    let mut command = Command { specification, kill_delay, wait_for_tree: false };
+    let mut command = Command { specification, kill_delay, wait_for_tree: false, report: false };
     let mut parser = Parser::from_args(arguments);
     let program = loop {
         match parser.next()? {
@@ -99,6 +103,8 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Request, Error> {
     command.specification.program = program.into_vec();
     // Whatever follows is the program's, also what looks like an option.
     command.specification.arguments = parser.raw_args()?.map(OsString::into_vec).collect();
+    // As long as a run that is ending on the same path may take.
+    command.specification.cgroup.wait = command.kill_delay + Duration::from_secs(2);
     Ok(Request::Run(Box::new(command)))
 }
 
@@ -159,12 +165,20 @@ fn take(option: &str, command: &mut Command, parser: &mut Parser) -> Result<(), 
             specification.cgroup.limits.push(cgroup::Limit { name, value });
         }
         "cgroup-controller" => specification.cgroup.controllers.push(bytes(parser)?),
-        "cgroup-base" => specification.cgroup.place = Some(cgroup::Place::Base(bytes(parser)?)),
-        "cgroup-path" => specification.cgroup.place = Some(cgroup::Place::Path(bytes(parser)?)),
+        "cgroup-base" => place(command, cgroup::Place::Base(bytes(parser)?))?,
+        "cgroup-path" => place(command, cgroup::Place::Path(bytes(parser)?))?,
         "cgroup-set" => specification.cgroup.settings.push(setting(option, &bytes(parser)?)?),
+        "report" => command.report = true,
         other => return Err(Long(other).unexpected()),
     }
     Ok(())
+}
+
+fn place(command: &mut Command, place: cgroup::Place) -> Result<(), Error> {
+    match command.specification.cgroup.place.replace(place) {
+        None => Ok(()),
+        Some(_) => Err("there can be only one --cgroup-base or --cgroup-path".into()),
+    }
 }
 
 fn bytes(parser: &mut Parser) -> Result<Vec<u8>, Error> {

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod arguments;
 mod doctor;
 mod embed;

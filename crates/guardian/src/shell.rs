@@ -16,9 +16,10 @@ use proton_stream_containment::{
 use rustix::event::PollFlags;
 use rustix::process::{getpid, kill_process, Signal};
 
+use crate::account;
 use crate::arguments::{parse, Command, Request};
 use crate::ending::{
-    Ending, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH,
+    ends_a_guardian, Ending, SIGCHLD, SIGCONT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH,
 };
 use crate::polling::{PollSet, Token};
 
@@ -78,6 +79,7 @@ fn run(command: &Command) -> std::io::Result<u8> {
         ending: None,
         kill_delay: command.kill_delay,
         wait_for_tree: command.wait_for_tree,
+        report: command.report && refusal.is_none(),
     };
     for signal in early {
         contained.pass_on(signal);
@@ -105,15 +107,12 @@ fn refused(error: &Error) -> u8 {
     }
 }
 
-fn ends(signal: i32) -> bool {
-    matches!(signal, SIGINT | SIGQUIT | SIGTERM | SIGHUP)
-}
-
 struct Contained {
     program: Program,
     ending: Option<Ending>,
     kill_delay: Duration,
     wait_for_tree: bool,
+    report: bool,
 }
 
 impl Contained {
@@ -150,8 +149,18 @@ impl Contained {
                 self.pass_on(received.signal);
             }
         }
+        self.account();
         self.release(signals)?;
         Ok(self.program.survivors())
+    }
+
+    /// What can be known of its group only while that is there.
+    fn account(&self) {
+        if self.report {
+            account::lines(&self.program).iter().for_each(|line| complain(line));
+        } else if self.program.oom_killed() {
+            complain("memory ran out in the control group, and the kernel killed for it");
+        }
     }
 
     fn pass_on(&mut self, signal: i32) {
@@ -167,7 +176,7 @@ impl Contained {
                 let _ = kill_process(getpid(), Signal::STOP);
             }
             SIGCONT | SIGWINCH => self.program.signal_tree(signal),
-            other if ends(other) => self.end(other),
+            other if ends_a_guardian(other) => self.end(other),
             _ => {}
         }
     }

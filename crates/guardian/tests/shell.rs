@@ -174,6 +174,22 @@ fn a_limit_is_one_or_the_program_is_not_run() {
 }
 
 #[test]
+fn a_report_tells_the_level_and_the_end() {
+    let output = run(&["--report", "sh", "-c", "exit 3"]);
+    let report = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3));
+    for line in ["level tree", "exit_status 3", "oom_killed false"] {
+        assert!(report.contains(&format!("proton-guardian: {line}\n")), "{line}: {report}");
+    }
+    assert!(!report.contains("cgroup"), "{report}");
+    let output = run(&["--report", "--containment", "pid-namespace", "sh", "-c", "kill -9 $$"]);
+    let report = text(&output.stderr);
+    assert!(report.contains("level pid_namespace\n") && report.contains("signal 9\n"), "{report}");
+    // What was not started has used nothing.
+    assert!(!text(&run(&["--report", "no-such-program"]).stderr).contains("level"));
+}
+
+#[test]
 fn the_doctor_tells_what_is_there_and_how_to_get_the_rest() {
     let output = run(&["doctor"]);
     assert_eq!(output.status.code(), Some(0));
@@ -254,6 +270,7 @@ fn bad_options_say_what_is_wrong() {
         (&["--on-exit", "leave", "true"][..], "kill-tree or wait"),
         (&["--containment", "jail", "true"][..], "pid-namespace"),
         (&["--limit", "memory", "true"][..], "NAME=VALUE"),
+        (&["--cgroup-base", "a", "--cgroup-path", "b", "true"][..], "only one"),
         (&["--limit", "memmory=1G", "true"][..], "allowed are memory, memory_high"),
         (&["--limit", "memory=lots", "true"][..], "allowed is a number of bytes"),
     ] {
@@ -272,7 +289,8 @@ fn help_and_version_are_told() {
 
 #[test]
 fn a_shells_signal_ends_the_whole_tree_with_that_signal_first() {
-    for sent in [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP] {
+    let all = [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP, Signal::USR1, Signal::USR2];
+    for sent in all {
         let number = sent.as_raw();
         let script = at_signal(number, &format!("os._exit(30 + {number})"));
         let (mut child, line) = start(&[], &["python3", "-c", &script]);
