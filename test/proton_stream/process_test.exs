@@ -8,6 +8,8 @@ defmodule ProtonStream.ProcessTest do
   import ProtonStream.Eventually
   import ProtonStream.Programs
 
+  alias ProtonStream.OtherVM
+
   setup do
     Process.flag(:trap_exit, true)
     :ok
@@ -111,9 +113,62 @@ defmodule ProtonStream.ProcessTest do
       ps = sh(script, @opts ++ [env: %{key => value}])
       assert_receive {^ps, {:data, "\n"}}
       eventually("all are there", fn -> length(tagged(tag)) >= 4 end)
-      ProtonStream.OtherVM.kill(guardian(ps))
+      OtherVM.kill(guardian(ps))
       assert_receive {:EXIT, ^ps, {:guardian, {:signal, 9}}}
       eventually("nobody is left", fn -> tagged(tag) == [] end)
+    end
+  end
+
+  describe "without privilege" do
+    # Root of a user namespace, without a capability, in which there can be no other.
+    @without ["unshare", "--user", "--map-root-user", "sh", "-c"] ++
+               [
+                 "echo 0 > /proc/sys/user/max_user_namespaces && " <>
+                   "exec setpriv --bounding-set -all --inh-caps -all -- \"$@\"",
+                 "sh"
+               ]
+
+    @tag :root
+    test "what takes it is refused in words and starts nothing, and all else is as ever" do
+      script = ~S"""
+      {:ok, ps} = ProtonStream.open("cat", [])
+      level = ProtonStream.info(ps).level
+      ProtonStream.close(ps)
+      marker = Path.join(System.tmp_dir!(), "proton_stream_test_#{System.pid()}_ran")
+
+      refused =
+        for opts <- [
+              [containment: :pid_namespace],
+              [containment: :pid_namespace, uid: "nobody"],
+              [uid: "nobody"],
+              [gid: "nogroup"],
+              [groups: ["nogroup"]],
+              [nice: -5],
+              [oom_score_adj: -500],
+              [rlimits: [nofile: 4_000_000_000]]
+            ],
+            do: ProtonStream.open("touch", [marker], opts)
+
+      tell.({level, refused, File.exists?(marker)})
+      System.halt(0)
+      """
+
+      {port, _} = OtherVM.start(script, %{}, @without)
+      assert {:tree, refused, false} = OtherVM.told(port)
+
+      assert [
+               error: {:containment, "user namespace", :enospc},
+               error: {:specification, sentence},
+               error: {:groups, :eperm},
+               error: {:groups, :eperm},
+               error: {:groups, :eperm},
+               error: {:process, "nice", nice},
+               error: {:process, "oom_score_adj", :eacces},
+               error: {:process, "rlimit nofile", :eperm}
+             ] = refused
+
+      assert sentence =~ "can't become another user or group"
+      assert nice in [:eacces, :eperm]
     end
   end
 
