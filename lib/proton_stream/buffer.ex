@@ -149,13 +149,18 @@ defmodule ProtonStream.Buffer do
   @doc """
   A payload that keeps nothing else alive. A slice keeps its whole frame for as long as
   somebody holds it, which would make of a window of 10 KB, or of a line that is
-  remembered, a quarter of a megabyte.
+  remembered, a quarter of a megabyte. As much as itself may be kept, and `most` bytes: to
+  copy takes time, too.
   """
-  @spec own(payload()) :: payload()
-  def own({end_of_line, line}), do: {end_of_line, own(line)}
+  @spec own(payload(), non_neg_integer() | :infinity) :: payload()
+  def own(payload, most \\ :infinity)
+  def own({end_of_line, line}, most), do: {end_of_line, own(line, most)}
 
-  def own(bytes) do
-    if :binary.referenced_byte_size(bytes) > 2 * byte_size(bytes) + 64,
+  def own(bytes, most) do
+    size = byte_size(bytes)
+
+    # An atom is greater than any number.
+    if :binary.referenced_byte_size(bytes) - size > min(size, most) + 64,
       do: :binary.copy(bytes),
       else: bytes
   end

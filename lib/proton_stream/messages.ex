@@ -30,6 +30,7 @@ defmodule ProtonStream.Messages do
     :reader,
     :last,
     active: true,
+    crowd?: false,
     eof?: false,
     exit_status: false,
     exit_report: false,
@@ -116,9 +117,9 @@ defmodule ProtonStream.Messages do
   end
 
   # From here on nobody but this session can have made the references.
-  def message({ref, marks, unread}, %{delivery: %{watching: ref}} = run, ps)
+  def message({ref, marks, unread, crowd?}, %{delivery: %{watching: ref}} = run, ps)
       when is_reference(ref),
-      do: run |> Flow.seen(marks, unread) |> Flow.flush(ps) |> Ending.tell(ps)
+      do: run |> Flow.seen(marks, unread, crowd?) |> Flow.flush(ps) |> Ending.tell(ps)
 
   def message({:timeout, timer, :read}, %{delivery: %{reader: {_, timer}}} = run, ps)
       when is_reference(timer),

@@ -91,8 +91,9 @@ defmodule ProtonStream.Options do
     {:stdio_window, :both, {:window, 1, 67_108_864},
      "bytes of stdout, and as many of stderr, that may wait unread (default 10,240), or " <>
        "`[stdout: bytes, stderr: bytes]`. Each message counts as 128 bytes more than it " <>
-       "carries, and what waits longer comes in one. Before a program is blocked in its " <>
-       "write, the session holds up to 256 KiB more of each stream, or a window if that is " <>
+       "carries, and what waits longer comes in one. An owner with 1,000 or more messages " <>
+       "of others in its mailbox may hold 56 KiB beyond both windows. Before a program is " <>
+       "blocked in its write, the session holds up to 256 KiB more of each stream, or a window if that is " <>
        "larger, and the pipe what it can. A callback gets no more than this at a time"},
     {:active, :stream, :active,
      "messages that may be sent before more are asked for with `set_active/2` (default " <>

@@ -4,15 +4,13 @@
 defmodule ProtonStream.Watcher do
   @moduledoc false
 
+  alias ProtonStream.Watcher.Mailbox
+  alias ProtonStream.Watcher.Table
+
   # Looks into an owner's mailbox for sessions that have handed on a whole window: has it
   # been read? Not the session itself, because the question waits for as long as the owner
   # is inside of a long native function. One watcher serves all sessions of an owner, so
   # that an owner of hundreds is looked at once.
-  #
-  # Watchers are found in a table that is made when it is first needed, and whose keeper
-  # does nothing else. Nothing depends on either: a session monitors its watcher and looks
-  # for another when that ends, and a table that is gone is made again; the watchers that
-  # were in it go on with the sessions they have.
   #
   # An empty mailbox answers everybody, and asking for its length costs next to nothing.
   # One that isn't empty may be full of strangers, for ever; then our own messages have to
@@ -23,6 +21,12 @@ defmodule ProtonStream.Watcher do
   #   2. is paid for: a twentieth of the time that passes may be spent on counting.
   # A mailbox of a hundred messages or less costs no more to count than a window to fill; it
   # is counted whenever its length has changed.
+  #
+  # Who reads among many strangers is not kept waiting for that. A count that finds something
+  # read is free, and so is the next one, if the mailbox has become shorter by then, or is as
+  # long as the strangers alone were: the owner reads what it gets, as far as one can tell.
+  # The first that finds nothing ends it. And in a crowd a session is told so: the count costs
+  # several times what the owner's own look for a message does, so it may hand on more at once.
 
   # Looks at an owner that is perhaps about to run, before the first pause: the fewer, the
   # less often they were of use. One takes about a microsecond, waking a scheduler fifty.
@@ -41,31 +45,26 @@ defmodule ProtonStream.Watcher do
   @share 20
   @saved 1_000
 
-  # A mailbox of more than this is paid for, and what its count leaves is collected.
+  # A mailbox of more than this is paid for, and counted by a process of its own.
   @many 100
 
-  # What a message costs its owner beside its bytes: without this a program that writes
-  # byte by byte would cost a hundred times its window.
-  @overhead 128
+  # So many strangers are a crowd.
+  @crowd 1_000
 
   @type marks :: {non_neg_integer(), non_neg_integer()}
   @type limits :: {integer(), integer()}
 
-  @doc "Bytes that a message in a mailbox is taken to cost beside its payload."
-  @spec overhead() :: pos_integer()
-  def overhead, do: @overhead
-
   @doc "The watcher of an owner, and the calling session's monitor of it."
   @spec join(pid()) :: {pid(), reference()}
   def join(owner) do
-    watcher = lookup(owner) || register(owner)
+    watcher = Table.lookup(owner) || register(owner)
     {watcher, Process.monitor(watcher)}
   end
 
   @doc """
-  Asks for a message `{ref, marks, unread}` when of one stream no more than its limit is
-  unread: the marks as given, and what of each stream is still in the mailbox. A limit
-  below 0 is never met.
+  Asks for a message `{ref, marks, unread, crowd?}` when of one stream no more than its
+  limit is unread: the marks as given, what of each stream is still in the mailbox, and
+  whether there are many others' messages. A limit below 0 is never met.
   """
   @spec watch(pid(), marks(), limits()) :: reference()
   def watch(watcher, marks, limits) do
@@ -84,65 +83,17 @@ defmodule ProtonStream.Watcher do
 
   @doc "A watcher has ended; another one may be made."
   @spec forget(pid(), pid()) :: :ok
-  def forget(owner, watcher) do
-    :ets.delete_object(__MODULE__, {owner, watcher})
-    :ok
-  rescue
-    ArgumentError -> :ok
-  end
-
-  defp lookup(owner) do
-    case :ets.lookup(__MODULE__, owner) do
-      [{_, watcher}] -> watcher
-      [] -> nil
-    end
-  rescue
-    ArgumentError -> nil
-  end
+  defdelegate forget(owner, watcher), to: Table, as: :delete
 
   # Of two sessions that do this at once, one is first.
   defp register(owner) do
     watcher = spawn(__MODULE__, :init, [owner])
 
-    if insert({owner, watcher}) do
+    if Table.insert(owner, watcher) do
       watcher
     else
       send(watcher, {:leave, self()})
-      lookup(owner) || register(owner)
-    end
-  end
-
-  defp insert(row) do
-    :ets.insert_new(__MODULE__, row)
-  rescue
-    ArgumentError ->
-      ref = make_ref()
-      {_, monitor} = spawn_monitor(__MODULE__, :keep, [self(), ref])
-
-      receive do
-        {^ref, :kept} -> Process.demonitor(monitor, [:flush])
-        # Another one was first.
-        {:DOWN, ^monitor, _, _, _} -> :ok
-      end
-
-      insert(row)
-  end
-
-  @doc false
-  def keep(starter, ref) do
-    # Not the group leader of whoever came first: it would end with that application.
-    Process.group_leader(self(), Process.whereis(:init))
-    :ets.new(__MODULE__, [:named_table, :public, read_concurrency: true])
-    send(starter, {ref, :kept})
-    :erlang.hibernate(__MODULE__, :kept, [])
-  rescue
-    ArgumentError -> :ok
-  end
-
-  @doc false
-  def kept do
-    receive do
-      _ -> :erlang.hibernate(__MODULE__, :kept, [])
+      Table.lookup(owner) || register(owner)
     end
   end
 
@@ -156,6 +107,9 @@ defmodule ProtonStream.Watcher do
       most_looks: @looks,
       pause: 1,
       length: nil,
+      longest: nil,
+      strangers: nil,
+      reads?: false,
       counted: now(),
       recheck: @recheck,
       balance: @saved,
@@ -178,7 +132,7 @@ defmodule ProtonStream.Watcher do
 
   # A session that found this watcher before it left the table sees by its monitor that
   # there is nobody.
-  defp stop(state), do: forget(state.owner, self())
+  defp stop(state), do: Table.delete(state.owner, self())
 
   defp handle({:watch, session, ref, marks, limits}, state) do
     sessions = Map.put_new_lazy(state.sessions, session, fn -> Process.monitor(session) end)
@@ -200,14 +154,15 @@ defmodule ProtonStream.Watcher do
   defp handle(_message, state), do: state
 
   # Something has changed: look more often again, and what was counted is no measure.
-  defp fresh(state),
-    do: %{state | looks: state.most_looks, pause: 1, length: nil, recheck: @recheck}
+  defp fresh(state) do
+    %{state | looks: state.most_looks, pause: 1, length: nil, longest: nil, recheck: @recheck}
+  end
 
   defp look(state) do
     case Process.info(state.owner, :message_queue_len) do
       {:message_queue_len, length} when length > 0 -> full(length, earn(state))
       # Empty, or dead.
-      _ -> state |> quick() |> answer(state.pending, %{}) |> next()
+      _ -> %{state | strangers: nil} |> quick() |> answer(state.pending, %{}, false) |> next()
     end
   end
 
@@ -217,23 +172,38 @@ defmodule ProtonStream.Watcher do
   defp quick(state), do: state
 
   # A short mailbox is counted in less time than it takes to fill a window.
-  defp full(length, state) when length <= @many and length != state.length, do: count(state)
-
-  defp full(_length, %{looks: 1} = state),
-    do: wait(%{state | looks: 0, most_looks: max(div(state.most_looks, 2), @fewest_looks)}, 0)
-
-  defp full(_length, %{looks: looks} = state) when looks > 1 do
-    :erlang.yield()
-    wait(%{state | looks: looks - 1}, 0)
-  end
+  defp full(length, state) when length <= @many and length != state.length,
+    do: count(state, length)
 
   defp full(length, state) do
     cond do
-      state.balance <= 0 -> pause(state)
-      state.length == nil or length < state.length -> count(state)
-      state.balanced - state.counted >= state.recheck -> count(state)
-      true -> pause(state)
+      ripe?(length, state) -> state |> quick() |> count(length)
+      state.looks > 0 -> state |> longest(length) |> look_again()
+      state.balance <= 0 -> pause(longest(state, length))
+      state.length == nil or length < state.length -> count(state, length)
+      state.balanced - state.counted >= state.recheck -> count(state, length)
+      true -> pause(longest(state, length))
     end
+  end
+
+  # Somebody who reads has probably done so again.
+  defp ripe?(length, %{reads?: true, strangers: strangers, longest: longest})
+       when strangers != nil,
+       do: length <= strangers or (longest != nil and length < longest)
+
+  defp ripe?(_length, _state), do: false
+
+  defp longest(%{longest: longest} = state, length) when longest == nil or length > longest,
+    do: %{state | longest: length}
+
+  defp longest(state, _length), do: state
+
+  defp look_again(%{looks: 1} = state),
+    do: wait(%{state | looks: 0, most_looks: max(div(state.most_looks, 2), @fewest_looks)}, 0)
+
+  defp look_again(state) do
+    :erlang.yield()
+    wait(%{state | looks: state.looks - 1}, 0)
   end
 
   defp pause(state), do: wait(%{state | pause: min(2 * state.pause, @longest)}, state.pause)
@@ -246,30 +216,34 @@ defmodule ProtonStream.Watcher do
     end
   end
 
-  defp count(state) do
-    case Process.info(state.owner, :messages) do
-      {:messages, messages} ->
-        {length, unread} = unread(messages, state.pending, 0, %{})
-        state = paid(%{state | length: length}, length)
-        {read, still} = Map.split(state.pending, read(state.pending, unread))
-
-        state = if read == %{}, do: slower(state), else: fresh(state)
-        %{state | pending: still} |> answer(read, unread) |> collect(length) |> next()
+  defp count(%{owner: owner, pending: pending} = state, length) do
+    case if(length > @many, do: apart(owner, pending), else: Mailbox.count(owner, pending)) do
+      {length, strangers, unread} ->
+        {read, still} = Map.split(pending, Mailbox.read(pending, unread))
+        reads? = read != %{}
+        state = paid(%{state | length: length, strangers: strangers, reads?: reads?}, length)
+        state = if reads?, do: fresh(state), else: slower(state)
+        %{state | pending: still} |> answer(read, unread, strangers >= @crowd) |> next()
 
       nil ->
-        state |> answer(state.pending, %{}) |> next()
+        state |> answer(pending, %{}, false) |> next()
+    end
+  end
+
+  # The heap of a count lives no longer than the count, nor do strangers' binaries, and to give
+  # it back holds nobody up.
+  defp apart(owner, pending) do
+    {_, monitor} = spawn_monitor(fn -> exit({:counted, Mailbox.count(owner, pending)}) end)
+
+    receive do
+      {:DOWN, ^monitor, _, _, {:counted, result}} -> result
+      {:DOWN, ^monitor, _, _, reason} -> exit(reason)
     end
   end
 
   defp slower(state) do
     state = %{state | recheck: min(2 * state.recheck, @longest_recheck)}
     %{state | pause: min(2 * state.pause, @longest)}
-  end
-
-  # The heap of a count lives no longer than the count, and neither do strangers' binaries.
-  defp collect(state, length) do
-    if length > @many, do: :erlang.garbage_collect()
-    state
   end
 
   defp earn(state) do
@@ -282,43 +256,20 @@ defmodule ProtonStream.Watcher do
   end
 
   # An owner that was inside of a long native function has not been paid for: one message
-  # takes less than a microsecond to copy.
+  # takes less than a microsecond to copy. Nor is who gets something for it.
   defp paid(state, length) do
     now = now()
-    spent = if length > @many, do: min(now - state.balanced, length), else: 0
+    free? = state.reads? or length <= @many
+    spent = if free?, do: 0, else: min(now - state.balanced, length)
     %{state | balance: state.balance - spent, balanced: now, counted: now}
   end
 
-  defp answer(state, pending, unread) do
+  defp answer(state, pending, unread, crowd?) do
     for {session, {ref, marks, _}} <- pending,
-        do: send(session, {ref, marks, Map.get(unread, session, {0, 0})})
+        do: send(session, {ref, marks, Map.get(unread, session, {0, 0}), crowd?})
 
     %{state | pending: Map.drop(state.pending, Map.keys(pending))}
   end
-
-  defp read(pending, unread) do
-    for {session, {_, _, {out_limit, err_limit}}} <- pending,
-        {out, err} = Map.get(unread, session, {0, 0}),
-        out <= out_limit or err <= err_limit,
-        do: session
-  end
-
-  defp unread([], _pending, length, unread), do: {length, unread}
-
-  defp unread([{session, {tag, payload}} | rest], pending, length, unread)
-       when is_map_key(pending, session) and tag in [:data, :error] do
-    {out, err} = Map.get(unread, session, {0, 0})
-    cost = cost(payload)
-    sum = if tag == :data, do: {out + cost, err}, else: {out, err + cost}
-    unread(rest, pending, length + 1, Map.put(unread, session, sum))
-  end
-
-  defp unread([_ | rest], pending, length, unread), do: unread(rest, pending, length + 1, unread)
-
-  @doc "What a message with this payload costs its owner."
-  @spec cost(binary() | {atom(), binary()}) :: non_neg_integer()
-  def cost({_, bytes}), do: byte_size(bytes) + @overhead
-  def cost(bytes), do: byte_size(bytes) + @overhead
 
   defp now, do: System.monotonic_time(:microsecond)
 end

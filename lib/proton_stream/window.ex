@@ -6,10 +6,11 @@ defmodule ProtonStream.Window do
 
   # One output stream on its way to an owner: pure data. Of what was handed on, about `size`
   # bytes are unread at most; the rest waits in a buffer. `sent` and `read` count what
-  # messages cost (`Watcher.cost/1`), not bytes.
+  # messages cost (`Mailbox.cost/1`), not bytes. An owner that holds nothing gets `extra`
+  # more, in one piece, where finding out that it does is dear.
 
   alias ProtonStream.Buffer
-  alias ProtonStream.Watcher
+  alias ProtonStream.Watcher.Mailbox
 
   @typedoc "`{:drop, keep}` throws away what comes when `keep` bytes wait."
   @type overflow :: :block | {:drop, pos_integer()}
@@ -20,12 +21,22 @@ defmodule ProtonStream.Window do
           buffer: Buffer.t(),
           sent: non_neg_integer(),
           read: non_neg_integer(),
+          extra: non_neg_integer(),
           dropped: non_neg_integer(),
           finished?: boolean()
         }
 
   @enforce_keys [:size, :buffer]
-  defstruct [:size, :buffer, overflow: :block, sent: 0, read: 0, dropped: 0, finished?: false]
+  defstruct [
+    :size,
+    :buffer,
+    overflow: :block,
+    sent: 0,
+    read: 0,
+    extra: 0,
+    dropped: 0,
+    finished?: false
+  ]
 
   @spec new(pos_integer(), Buffer.cut(), overflow()) :: t()
   def new(size, cut \\ :raw, overflow \\ :block),
@@ -80,13 +91,17 @@ defmodule ProtonStream.Window do
   end
 
   defp taken({:ok, payload, count, buffer}, window) do
-    payload = Buffer.own(payload)
-    sent = window.sent + Watcher.cost(payload)
+    payload = Buffer.own(payload, most_kept(window, count))
+    sent = window.sent + Mailbox.cost(payload)
     {:ok, payload, count, %{window | buffer: buffer, sent: sent}}
   end
 
   defp taken({:none, buffer}, window), do: {:none, %{window | buffer: buffer}}
   defp taken({:too_large, _} = too_large, _window), do: too_large
+
+  # Small windows are kept to their size, and so is what goes beyond one.
+  defp most_kept(%{size: size}, count) when size <= 16_384 or count > size, do: 1_024
+  defp most_kept(_window, _count), do: :infinity
 
   @doc "Whether something waits only because the owner has not read."
   @spec full?(t()) :: boolean()
@@ -100,7 +115,7 @@ defmodule ProtonStream.Window do
   @spec limit(t()) :: integer()
   def limit(%__MODULE__{size: size} = window) do
     if full?(window),
-      do: max(size - min(held(window), div(size, 2)) - Watcher.overhead(), 0),
+      do: max(size - min(held(window), div(size, 2)) - Mailbox.overhead(), 0),
       else: -1
   end
 
@@ -108,6 +123,10 @@ defmodule ProtonStream.Window do
   @spec read(t(), non_neg_integer(), non_neg_integer()) :: t()
   def read(%__MODULE__{} = window, mark, unread),
     do: %{window | read: max(window.read, mark - unread)}
+
+  @doc "How much more than its size is unread."
+  @spec beyond(t()) :: non_neg_integer()
+  def beyond(%__MODULE__{} = window), do: max(window.sent - window.read - window.size, 0)
 
   @doc "The owner holds nothing: it is new, or has said so."
   @spec moved(t()) :: t()
@@ -125,10 +144,10 @@ defmodule ProtonStream.Window do
   # An owner that holds nothing gets a whole window, however small. Otherwise less than all
   # that waits is worth a message only when it is half a window: who reads byte by byte
   # does not get it byte by byte.
-  defp room(%__MODULE__{sent: same, read: same, size: size}), do: size
+  defp room(%__MODULE__{sent: same, read: same, size: size, extra: extra}), do: size + extra
 
   defp room(%__MODULE__{size: size} = window) do
-    room = size - (window.sent - window.read) - Watcher.overhead()
+    room = size - (window.sent - window.read) - Mailbox.overhead()
     if room < min(held(window), div(size, 2)), do: 0, else: max(room, 0)
   end
 end

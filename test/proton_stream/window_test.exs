@@ -4,7 +4,7 @@
 defmodule ProtonStream.WindowTest do
   use ExUnit.Case, async: true
 
-  alias ProtonStream.Watcher
+  alias ProtonStream.Watcher.Mailbox
   alias ProtonStream.Window
 
   defp put(window, bytes) do
@@ -33,6 +33,30 @@ defmodule ProtonStream.WindowTest do
     assert {:ok, _, 5_000, _} = Window.take(window, :room)
   end
 
+  test "an owner that holds nothing gets what is extra in one piece, and then no more" do
+    window = %{Window.new(10_000) | extra: 5_000} |> put(:binary.copy("a", 40_000))
+    assert {:ok, _, 15_000, window} = Window.take(window, :room)
+    assert Window.beyond(window) == 5_000 + Mailbox.overhead()
+    assert {:none, window} = Window.take(window, :room)
+    # With all but a little read it is a window again.
+    window = Window.read(window, window.sent, 1_000)
+    assert Window.beyond(window) == 0
+    assert {:ok, _, count, window} = Window.take(window, :room)
+    assert count == 9_000 - Mailbox.overhead()
+    window = Window.read(%{window | extra: 0}, window.sent, 0)
+    assert {:ok, _, 10_000, _} = Window.take(window, :room)
+  end
+
+  test "what goes beyond a window, or a small one, keeps little else alive" do
+    frame = :binary.copy("x", 200_000)
+    take = fn window -> window |> put(frame) |> Window.take(:room) end
+    assert {:ok, chunk, 120_000, _} = take.(%{Window.new(60_000) | extra: 60_000})
+    assert :binary.referenced_byte_size(chunk) <= 121_088
+    frame = :binary.copy("x", 15_000)
+    assert {:ok, chunk, 10_240, _} = Window.new(10_240) |> put(frame) |> Window.take(:room)
+    assert :binary.referenced_byte_size(chunk) <= 11_328
+  end
+
   test "a message counts for more than its bytes" do
     window =
       Enum.reduce_while(1..10_240, Window.new(10_240), fn n, window ->
@@ -43,7 +67,7 @@ defmodule ProtonStream.WindowTest do
       end)
 
     assert {n, _} = window
-    assert n in 40..(div(10_240, Watcher.overhead()) + 1)
+    assert n in 40..(div(10_240, Mailbox.overhead()) + 1)
   end
 
   test "a chunk does not keep the frame that it came in alive" do

@@ -17,6 +17,11 @@ defmodule ProtonStream.Messages.Flow do
 
   @type mode :: boolean() | :once | integer()
 
+  # Bytes beyond its windows for an owner with a mailbox full of others' messages, where
+  # seeing what was read costs as much as ten looks through that mailbox. With two windows
+  # and what chunks keep beside themselves it stays below the 64 KiB that are promised.
+  @crowded 57_344
+
   @doc "Takes what the program has written."
   @spec put(Run.t(), Frame.stream(), binary()) :: Run.t()
   def put(run, stream, bytes) do
@@ -79,7 +84,7 @@ defmodule ProtonStream.Messages.Flow do
   defp next(run, stream, how, ps) do
     %{^stream => window} = run.delivery
 
-    case Window.take(window, how) do
+    case Window.take(%{window | extra: extra(run.delivery, stream)}, how) do
       {:ok, payload, count, window} ->
         window = if how == :all or remote?(ps), do: Window.moved(window), else: window
         run = %{run | delivery: %{run.delivery | stream => window, last: stream}}
@@ -97,6 +102,12 @@ defmodule ProtonStream.Messages.Flow do
         {:none, Ending.close(run, {:packet_too_large, length})}
     end
   end
+
+  # What one stream may have beyond its window in a crowd, the other one may not: of both
+  # together no more than that is unread beyond both windows.
+  defp extra(%{crowd?: false}, _stream), do: 0
+  defp extra(%{stderr: other}, :stdout), do: max(@crowded - Window.beyond(other), 0)
+  defp extra(%{stdout: other}, :stderr), do: max(@crowded - Window.beyond(other), 0)
 
   defp tag(:stdout), do: :data
   defp tag(:stderr), do: :error
@@ -188,18 +199,20 @@ defmodule ProtonStream.Messages.Flow do
   def watch(run, _ps), do: run
 
   @doc "The watcher's answer."
-  @spec seen(Run.t(), Watcher.marks(), Watcher.marks()) :: Run.t()
-  def seen(%Run{delivery: delivery} = run, {out, err}, {out_unread, err_unread}) do
+  @spec seen(Run.t(), Watcher.marks(), Watcher.marks(), boolean()) :: Run.t()
+  def seen(%Run{delivery: delivery} = run, {out, err}, {out_unread, err_unread}, crowd?) do
     stdout = Window.read(delivery.stdout, out, out_unread)
     stderr = Window.read(delivery.stderr, err, err_unread)
-    %{run | delivery: %{delivery | stdout: stdout, stderr: stderr, watching: nil}}
+    delivery = %{delivery | stdout: stdout, stderr: stderr, watching: nil, crowd?: crowd?}
+    %{run | delivery: delivery}
   end
 
   @doc "A new owner has read nothing yet, and nothing to read."
   @spec moved(Run.t(), ProtonStream.t()) :: Run.t()
   def moved(%Run{delivery: delivery} = run, _ps) do
     with {pid, monitor} <- delivery.watcher, do: Watcher.leave(pid, monitor)
-    delivery = %{delivery | watcher: nil, watching: nil, stdout: Window.moved(delivery.stdout)}
+    stdout = Window.moved(delivery.stdout)
+    delivery = %{delivery | watcher: nil, watching: nil, crowd?: false, stdout: stdout}
 
     answer(
       %{run | delivery: %{delivery | stderr: Window.moved(delivery.stderr)}},
