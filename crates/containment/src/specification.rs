@@ -49,6 +49,10 @@ pub struct Specification {
     /// Whether the program runs in a PID namespace of its own, which the kernel kills as a whole.
     #[doc(alias = "CLONE_NEWPID")]
     pub pid_namespace: bool,
+    /// For tests: what is done where there is no `close_range` (before 5.11, or behind a seccomp
+    /// filter that doesn't know it).
+    #[doc(hidden)]
+    pub without_close_range: bool,
 }
 
 impl Specification {

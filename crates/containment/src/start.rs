@@ -70,6 +70,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
     // The last step that leaves something behind: what follows must end it when it fails.
     let mut run = cgroup::prepare(&spec.cgroup, around)?;
     let names = Names::of(spec, run.as_ref());
+    let one_by_one = spec.without_close_range || !sys::close_range_works();
     let mut launch = Launch::new(Plan {
         candidates,
         arguments: Strings::new(arguments),
@@ -86,7 +87,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
         directory,
         no_new_privs: spec.no_new_privs,
         namespace,
-        close_on_exec: (!sys::close_range_works()).then(open_descriptors),
+        close_on_exec: one_by_one.then(open_descriptors),
         report: report_writer.as_raw_fd(),
         report_reader: report.as_raw_fd(),
     });

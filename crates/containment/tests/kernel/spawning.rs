@@ -31,6 +31,7 @@ cases! {
     Plain a_program_is_found_in_the_path_it_will_see_from_the_directory_it_will_have;
     Plain a_forbidden_file_early_in_the_path_does_not_hide_a_later_one;
     Plain ignored_and_blocked_signals_and_descriptors_do_not_reach_the_program;
+    Plain without_close_range_no_descriptor_reaches_the_program_either;
     Plain a_program_leads_its_own_session;
     Plain a_killed_guardian_takes_its_program_with_it;
     Plain attributes_of_the_process_are_those_asked_for;
@@ -241,6 +242,21 @@ fn ignored_and_blocked_signals_and_descriptors_do_not_reach_the_program() {
     assert_eq!(masks, ["0000000000000000"; 2], "{status}");
     // 3 is the directory that ls reads.
     assert_eq!(dirty(&["ls", "/proc/self/fd"]), "0\n1\n2\n3\n");
+}
+
+fn without_close_range_no_descriptor_reaches_the_program_either() {
+    for place in ["here", "apart"] {
+        let output = Command::new("/bin/sh")
+            .args(["-c", "exec 7</dev/null 9</etc/passwd; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().expect("this executable"))
+            .args(["--helper", "run-as-of-old", place, "ls", "/proc/self/fd"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("the helper");
+        // 3 is the directory that ls reads.
+        let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(seen, "0\n1\n2\n3\n", "{place}: {output:?}");
+    }
 }
 
 fn a_program_leads_its_own_session() {
