@@ -15,7 +15,8 @@ defmodule Bench do
     {"start", Parts.Start},
     {"idle", Parts.Idle},
     {"close", Parts.Close},
-    {"growth", Parts.Growth}
+    {"growth", Parts.Growth},
+    {"options", Parts.Options}
   ]
   @names Enum.map(@parts, &elem(&1, 0))
 

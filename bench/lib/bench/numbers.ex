@@ -11,10 +11,11 @@ defmodule Bench.Numbers do
 
   @doc """
   A figure from the rounds of an interleaved run: each round has one value for each side,
-  and a ratio is taken inside of its round only.
+  and a ratio, to the side that is the base, is taken inside of its round only.
   """
-  @spec figure(String.t(), String.t(), String.t(), [%{String.t() => number()}]) :: map()
-  def figure(id, what, unit, rounds) do
+  @spec figure(String.t(), String.t(), String.t(), [%{String.t() => number()}], String.t()) ::
+          map()
+  def figure(id, what, unit, rounds, base \\ "port") do
     sides = rounds |> hd() |> Map.keys()
     sides = for side <- sides, Enum.all?(rounds, &is_number(&1[side])), do: side
 
@@ -24,14 +25,14 @@ defmodule Bench.Numbers do
       unit: unit,
       values: Map.new(sides, &{&1, summary(Enum.map(rounds, fn round -> round[&1] end))}),
       ratios:
-        for side <- sides, side != "port", Enum.all?(rounds, &comparable?/1), into: %{} do
-          {side, summary(Enum.map(rounds, &(&1[side] / &1["port"])))}
+        for side <- sides, side != base, Enum.all?(rounds, &comparable?(&1, base)), into: %{} do
+          {side, summary(Enum.map(rounds, &(&1[side] / &1[base])))}
         end
     }
   end
 
   # Next to nothing everything is infinitely much.
-  defp comparable?(round), do: is_number(round["port"]) and round["port"] > 0
+  defp comparable?(round, base), do: is_number(round[base]) and round[base] > 0
 
   @spec summary([number()]) :: summary()
   def summary(values) do

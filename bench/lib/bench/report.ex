@@ -17,6 +17,7 @@ defmodule Bench.Report do
   def print(figures) do
     for %{values: values} = figure <- figures do
       IO.puts("\n  #{figure.what} (#{figure.unit})")
+      width = values |> Map.keys() |> Enum.map(&String.length/1) |> Enum.max() |> max(11)
 
       for {side, s} <- order(values) do
         ratio =
@@ -30,7 +31,7 @@ defmodule Bench.Report do
         range =
           if s.n > 1 and s.min != s.max, do: "  [#{number(s.min)} to #{number(s.max)}]", else: ""
 
-        IO.puts("    #{String.pad_trailing(side, 12)}#{ratio}#{number(s.median)}#{range}")
+        IO.puts("    #{String.pad_trailing(side, width + 1)}#{ratio}#{number(s.median)}#{range}")
       end
     end
 
@@ -58,8 +59,9 @@ defmodule Bench.Report do
 
   defp number(value), do: to_string(value)
 
-  # The port first: it is what the others are measured against.
-  defp order(values), do: Enum.sort_by(values, fn {side, _} -> {side != "port", side} end)
+  # First what the others are measured against.
+  defp order(values),
+    do: Enum.sort_by(values, fn {side, _} -> {side not in ["port", "default"], side} end)
 
   ## Files
 
