@@ -40,16 +40,19 @@ fn level(level: Level) -> &'static str {
     }
 }
 
-fn counted(stats: &Stats) -> Vec<String> {
+/// `key value` of each thing that is counted: bytes, seconds, processes.
+pub(crate) fn counted(stats: &Stats) -> Vec<String> {
     let plain = |count: Option<u64>| count.map(|count| count.to_string());
     let time = |time: Option<Duration>| time.map(seconds);
     let known = [
+        ("memory", plain(stats.memory)),
         ("memory_peak", plain(stats.memory_peak)),
         ("memory_limit", plain(stats.memory_limit)),
         ("cpu", time(stats.cpu)),
         ("cpu_user", time(stats.cpu_user)),
         ("cpu_system", time(stats.cpu_system)),
         ("cpu_throttled", time(stats.cpu_throttled)),
+        ("pids", plain(stats.pids)),
         ("pids_limit", plain(stats.pids_limit)),
         ("oom_kills", plain(stats.oom_kills)),
         ("cpu_some", time(stats.cpu_some)),

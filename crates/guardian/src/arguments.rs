@@ -16,6 +16,10 @@ Runs a program and ends it with everything that it started.
 
 Usage: proton-guardian [options] [--] program [argument...]
        proton-guardian doctor          what this host offers, and what is missing
+       proton-guardian group PATH stats|freeze|thaw|limit NAME=VALUE...
+                                       of the run in that cgroup (see /proc/PID/cgroup),
+                                       or with that --cgroup-path: what it uses, stop it,
+                                       let it go on, change its limits
 
   --cd DIR                  enter DIR first
   --env KEY=VALUE           set a variable (many)
@@ -50,7 +54,7 @@ Usage: proton-guardian [options] [--] program [argument...]
 Options end at the program. SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2
 end the whole tree with that signal first; SIGTSTP, SIGCONT and SIGWINCH are passed
 on. The program has a session of its own: one that takes over the whole terminal
-can't be run in it. A program that is called doctor, nursery, session or
+can't be run in it. A program that is called doctor, group, nursery, session or
 sweep comes after --.
 
 The exit status is the program's, 128+N if signal N killed it, 127 if it was not

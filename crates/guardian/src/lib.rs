@@ -9,12 +9,13 @@
 //! `docs/PROTOCOL.md` on its stdin and stdout, and
 //! `proton-guardian [options] [--] program [argument...]` is for people in a shell.
 //! `proton-guardian nursery` forks guardians for a controller that runs many programs;
-//! `proton-guardian doctor` tells what the host offers.
+//! `proton-guardian doctor` tells what the host offers, `proton-guardian group` what a run uses.
 
 #![forbid(unsafe_code)]
 
 mod account;
 mod arguments;
+mod control;
 mod doctor;
 mod embed;
 mod ending;
@@ -56,6 +57,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         },
         Some((first, [])) if first == "nursery" => nursery::main(),
         Some((first, [])) if first == "doctor" => doctor::main(),
+        Some((first, rest)) if first == "group" => control::main(rest),
         Some((first, rest)) if first == "sweep" => sweep::main(rest),
         _ => shell::main(arguments),
     }

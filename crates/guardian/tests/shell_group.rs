@@ -65,8 +65,18 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
+/// A guardian that goes with its test, also when that fails.
+struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A guardian whose program ignores what can be ignored, and has said so.
-fn stubborn(options: &[&str]) -> (Child, u32) {
+fn stubborn(options: &[&str]) -> (Held, u32) {
     let script = "trap '' TERM HUP; echo $$; while :; do sleep 1; done";
     let mut child = guardian()
         .args(options)
@@ -77,7 +87,8 @@ fn stubborn(options: &[&str]) -> (Child, u32) {
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    (child, pid_in(&line))
+    let pid = pid_in(&line);
+    (Held(child), pid)
 }
 
 #[test]
@@ -131,14 +142,14 @@ fn a_start_on_a_path_waits_for_the_delay_of_the_run_that_is_ending_there() {
         ["--cgroup-controller", "cpu", "--cgroup-path", &path, "--delay-to-sigkill", "3500"];
     let (mut first, pid) = stubborn(&options);
     rustix::process::kill_process(
-        rustix::process::Pid::from_child(&first),
+        rustix::process::Pid::from_child(&first.0),
         rustix::process::Signal::TERM,
     )
     .unwrap();
     let second = run(&[&options[..], &["echo", "second"]].concat());
     assert_eq!(text(&second.stdout), "second\n", "{second:?}");
     await_death(pid);
-    assert_eq!(first.wait().unwrap().code(), Some(128 + 9));
+    assert_eq!(first.0.wait().unwrap().code(), Some(128 + 9));
     assert_eq!(bases.groups(), Vec::<PathBuf>::new());
 }
 
@@ -151,12 +162,104 @@ fn what_a_killed_guardian_left_on_a_path_is_cleaned_by_the_next() {
     let path = format!("{}/fixed", bases.0);
     let options = ["--cgroup-controller", "cpu", "--cgroup-path", &path];
     let (mut first, pid) = stubborn(&options);
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.0.kill().unwrap();
+    first.0.wait().unwrap();
     let second = run(&[&options[..], &["echo", "second"]].concat());
     assert_eq!(text(&second.stdout), "second\n", "{second:?}");
     await_death(pid);
     assert_eq!(bases.groups(), Vec::<PathBuf>::new());
+}
+
+fn group(words: &[&str]) -> (Option<i32>, String) {
+    let output = run(&[&["group"], words].concat());
+    (output.status.code(), text(&[output.stdout, output.stderr].concat()).to_owned())
+}
+
+#[test]
+fn a_run_that_another_guardian_holds_is_counted_limited_frozen_and_thawed() {
+    if !is_root() {
+        return;
+    }
+    let bases = Bases::new(&["memory", "cpu", "cpuacct", "pids", "freezer"]);
+    for (option, below) in [("--cgroup-base", ""), ("--cgroup-path", "/fixed")] {
+        let place = format!("{}{below}", bases.0);
+        let limits = ["--limit", "memory=64M", "--limit", "pids=20", "--limit", "cpu=1"];
+        // On a path there is what was asked for, and no more.
+        let controllers = ["--cgroup-controller", "freezer", "--cgroup-controller", "cpuacct"];
+        let delay = ["--delay-to-sigkill", "0"];
+        let options = [&[option, &place][..], &limits, &controllers, &delay].concat();
+        let (mut first, pid) = stubborn(&options);
+        let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let line = lines.lines().find(|line| line.contains(":pids:")).unwrap();
+        let path = line.rsplit(':').next().unwrap().trim_start_matches('/').to_owned();
+        assert!(path.starts_with(&format!("{place}/proton-")), "{path}");
+        // That of a path may be named by it; a base may have many.
+        let path = if option == "--cgroup-path" { place.clone() } else { path };
+
+        let (status, counts) = group(&[&path, "stats"]);
+        assert_eq!(status, Some(0), "{counts}");
+        for line in ["memory_limit 67108864", "pids_limit 20", "oom_kills 0"] {
+            assert!(counts.lines().any(|other| other == line), "{line}: {counts}");
+        }
+        assert!(counts.contains("\npids ") && counts.contains("\ncpu "), "{counts}");
+        let changed = group(&[&path, "limit", "memory=128M", "pids=max"]);
+        assert_eq!(changed, (Some(0), String::new()));
+        let (_, counts) = group(&[&path, "stats"]);
+        assert!(counts.contains("memory_limit 134217728\n"), "{counts}");
+        assert!(!counts.contains("pids_limit"), "{counts}");
+        let (status, refusal) = group(&[&path, "limit", "cpus=0"]);
+        assert_eq!(status, Some(125));
+        assert!(refusal.contains("without the controller cpuset"), "{refusal}");
+
+        assert_eq!(group(&[&path, "freeze"]), (Some(0), String::new()));
+        let wait = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(wait.contains("State:\tD") || wait.contains("State:\tS"), "{wait}");
+        assert_eq!(group(&[&path, "thaw"]), (Some(0), String::new()));
+        assert_eq!(group(&[&path, "freeze"]).0, Some(0));
+        // A guardian ends also what others have frozen.
+        let guardian = rustix::process::Pid::from_child(&first.0);
+        rustix::process::kill_process(guardian, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(first.0.wait().unwrap().code(), Some(128 + 9));
+        await_death(pid);
+        assert_eq!(bases.groups(), Vec::<PathBuf>::new());
+        let (status, refusal) = group(&[&path, "stats"]);
+        assert_eq!(status, Some(125), "{refusal}");
+        assert!(refusal.contains("No such file"), "{refusal}");
+    }
+}
+
+#[test]
+fn what_is_no_run_is_neither_counted_nor_changed() {
+    if !is_root() {
+        return;
+    }
+    let bases = Bases::new(&["cpu", "pids"]);
+    for path in ["", "/", "../x", bases.0.as_str(), "no/such/proton-1-123456789"] {
+        for what in ["stats", "freeze"] {
+            let (status, refusal) = group(&[path, what]);
+            assert_eq!(status, Some(125), "{path}: {refusal}");
+        }
+    }
+    // Of two runs below a base it is not said which.
+    let options = ["--cgroup-controller", "cpu", "--cgroup-base", &bases.0];
+    let mut runs = [stubborn(&options), stubborn(&options)];
+    let (status, refusal) = group(&[&bases.0, "stats"]);
+    for (guardian, pid) in &mut runs {
+        guardian.0.kill().unwrap();
+        guardian.0.wait().unwrap();
+        await_death(*pid);
+    }
+    assert_eq!(status, Some(125), "{refusal}");
+    assert!(refusal.contains("Invalid argument"), "{refusal}");
+    // Nobody holds what they have left.
+    let left = bases.groups();
+    let leaf = left.first().unwrap().file_name().unwrap().to_str().unwrap();
+    assert_eq!(group(&[&format!("{}/{leaf}", bases.0), "freeze"]).0, Some(125));
+    assert!(run(&[&options[..], &["true"]].concat()).status.success(), "it sweeps");
+    assert_eq!(bases.groups(), Vec::<PathBuf>::new());
+    for words in [&["x"][..], &["x", "melt"], &["x", "limit"]] {
+        assert_eq!(group(words).0, Some(125));
+    }
 }
 
 /// The command in the line after the one that begins with `name`.

@@ -12,6 +12,7 @@
 //! Names of either version's files are understood on both, where there is a counterpart.
 
 mod after;
+mod attach;
 mod beneath;
 mod freezer;
 mod group;
@@ -33,6 +34,7 @@ mod translate;
 use std::time::Duration;
 
 pub use after::{clean_after, Cleaning};
+pub use attach::Attached;
 pub(crate) use run::{prepare, Run};
 pub use stats::Stats;
 pub(crate) use survey::survey;

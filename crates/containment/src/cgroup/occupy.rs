@@ -25,6 +25,14 @@ pub(super) struct Above {
     pub(super) life: OwnedFd,
 }
 
+impl Above {
+    /// That of a run which another process holds.
+    pub(super) fn of_another(fd: OwnedFd) -> Result<Self, Errno> {
+        let life = fd.try_clone().map_err(|_| Errno::MFILE)?;
+        Ok(Self { fd, life })
+    }
+}
+
 /// Makes a path's group this run's. Before this has succeeded nothing in it may be touched.
 ///
 /// 1. Its lock. Another run that has it may be about to end; then it has let go of the second

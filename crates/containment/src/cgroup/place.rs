@@ -249,6 +249,11 @@ fn inherit_limits(fd: &OwnedFd, version: Version) -> Result<(), Errno> {
 }
 
 impl Place {
+    /// That of a run which another process holds, who will remove it.
+    pub(super) fn of_another(mount: &Mount, group: Group, above: Option<Above>) -> Self {
+        Self { controllers: mount.controllers.clone(), group, above, made: Vec::new() }
+    }
+
     /// The group that has the limits.
     pub(super) fn limits(&self) -> &OwnedFd {
         self.above.as_ref().map_or(&self.group.fd, |above| &above.fd)

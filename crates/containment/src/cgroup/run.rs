@@ -117,6 +117,12 @@ fn prepare_at(request: &Request, host: &Host, around: &Around<'_>) -> Result<Run
 }
 
 impl Run {
+    /// One that another process holds.
+    pub(super) fn of(path: &[u8], places: Vec<Place>) -> Self {
+        let (doors, door_names) = (Vec::new(), Vec::new());
+        Self { path: path.to_vec(), places, doors, door_names, ooms_before: 0 }
+    }
+
     /// Where the program is going to be.
     fn path_of(plan: &[Part<'_>], target: &Target<'_>) -> Vec<u8> {
         let names = plan.first().map_or(&[][..], |part| &part.names);
