@@ -73,6 +73,7 @@ defmodule ProtonStream.MixProject do
         "CHANGELOG.md",
         "SECURITY.md",
         "docs/GUARANTEES.md",
+        "docs/COSTS.md",
         "docs/GOTCHAS.md",
         "docs/PROTOCOL.md"
       ]
