@@ -34,19 +34,14 @@ defmodule ProtonStream.OwnerTest do
 
     defp cost(data), do: :binary.referenced_byte_size(data) + 64
 
+    # How many pieces there are depends on how quick its guardian is.
     def session_within?(ps) do
-      {:message_queue_len, length} = Process.info(ps, :message_queue_len)
-      bytes_within?(ps) and length < 10
-    end
-
-    # Of a session that takes nothing out of its mailbox. How many pieces there are depends on
-    # how quick its guardian is.
-    def bytes_within?(ps) do
       # What it no longer holds is not counted.
       :erlang.garbage_collect(ps)
       {:binary, binaries} = Process.info(ps, :binary)
       sizes = for {_, size, _} <- Enum.uniq_by(binaries, &elem(&1, 0)), do: size
-      Enum.sum(sizes) <= @session
+      {:messages, messages} = Process.info(ps, :messages)
+      Enum.sum(sizes) + :erlang.external_size(messages) <= @session
     end
 
     def read(_ps, left) when left <= 0, do: true
@@ -165,7 +160,7 @@ defmodule ProtonStream.OwnerTest do
           receive do: (:never -> :ok), after: (500 -> before == moves.())
         end)
 
-        within = Held.bytes_within?(ps)
+        within = Held.session_within?(ps)
 
         sizes =
           for _ <- 1..100 do
