@@ -5,6 +5,7 @@
 //! nursery also when a guardian is dead, and written without a system call.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::SeqCst};
 
 use crate::sys;
@@ -59,6 +60,12 @@ impl Board {
     pub fn slot(self, index: usize) -> Option<Slot> {
         let pid = self.0.pids.get(index)?;
         self.0.slots.get(index).map(|memory| Slot { board: self, pid, memory })
+    }
+
+    /// Gives the memory of places back which nobody has.
+    #[doc(alias = "madvise")]
+    pub fn clear(self, places: Range<usize>) {
+        sys::clear(self.0.slots.get(places).unwrap_or_default());
     }
 
     /// How many guardians wait for a connection.
@@ -182,6 +189,21 @@ mod tests {
         slot.set_run(8);
         assert_eq!((slot.run(), slot.group()), (8, None));
         assert!(board.slot(SLOTS).is_none());
+    }
+
+    #[test]
+    fn what_is_cleared_is_as_new_and_the_rest_as_it_was() {
+        let board = Board::new().expect("memory");
+        for index in 0..100 {
+            board.slot(index).expect("a slot").set_run(7);
+        }
+        board.clear(50..100);
+        let runs: Vec<u64> = (0..100).map(|it| board.slot(it).expect("a slot").run()).collect();
+        assert!(runs[..50].iter().all(|run| *run == 7));
+        // Those in which it begins and ends stay.
+        let page = 4096 / std::mem::size_of::<SlotMemory>() + 1;
+        assert!(runs[50 + page..100 - page].iter().all(|run| *run == 0), "{runs:?}");
+        board.clear(SLOTS..SLOTS + 1);
     }
 
     #[test]

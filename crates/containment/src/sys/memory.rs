@@ -30,6 +30,25 @@ pub(crate) fn shared() -> io::Result<&'static Shared> {
     Ok(unsafe { &*memory.cast::<Shared>() })
 }
 
+/// Gives the pages back that lie wholly in `part`, which is zeros then, for all who share it.
+#[doc(alias = "MADV_REMOVE")]
+pub(crate) fn clear<T>(part: &'static [T]) {
+    let page = page_size();
+    let range = part.as_ptr_range();
+    let begin = (range.start as usize).next_multiple_of(page);
+    let end = range.end as usize & !(page - 1);
+    if begin < end {
+        // SAFETY: the pages are of the mapping that `shared` has made, whose atomics others may
+        // change at any time, and to which zeros are as good. Where it fails nothing is given back.
+        unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_REMOVE) };
+    }
+}
+
+fn page_size() -> usize {
+    // SAFETY: it only asks.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// More than this function and the two calls in it use of the stack.
 const FRAMES: usize = 1024;
 
@@ -45,8 +64,7 @@ pub fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0)
     };
-    // SAFETY: it only asks.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let page = page_size();
     let here = 0_u8;
     let end = std::hint::black_box(&raw const here) as usize;
     let end = end.saturating_sub(FRAMES) & !(page - 1);

@@ -16,7 +16,7 @@ pub(crate) use exec::Strings;
 pub(crate) use init::{Namespace, Report};
 pub(crate) use launch::Launch;
 pub use memory::give_memory_back;
-pub(crate) use memory::shared;
+pub(crate) use memory::{clear, shared};
 pub(crate) use process::{
     close_range_works, fork_alone, kill_direct_child, kill_own_group, send_signal, wait_any,
     wait_any_change, Death, Waited,

@@ -10,6 +10,9 @@ use proton_stream_containment::{Board, Slot};
 /// A guardian that is stopped twice within this time is killed.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Slots of so many guardians are kept.
+const FEW: usize = 64;
+
 /// A guardian that has died, and what it was doing.
 pub(crate) struct Died {
     /// 0 for one that had no run.
@@ -24,13 +27,16 @@ pub(crate) struct Records {
     board: Board,
     /// How many slots were ever used.
     used: usize,
+    /// How many guardians there are, and were at most since slots were last cleared.
+    count: usize,
+    most: usize,
     /// Guardians that were stopped, and when.
     stopped: Vec<(u32, Instant)>,
 }
 
 impl Records {
     pub(crate) fn new(board: Board) -> Self {
-        Self { board, used: 0, stopped: Vec::new() }
+        Self { board, used: 0, count: 0, most: 0, stopped: Vec::new() }
     }
 
     fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
@@ -69,13 +75,13 @@ impl Records {
             self.used += 1;
         }
         slot.wait();
-        match fork(slot) {
-            Ok(pid) => slot.set_pid(pid),
-            Err(_) => {
-                slot.take();
-                return false;
-            }
-        }
+        let Ok(pid) = fork(slot) else {
+            slot.take();
+            return false;
+        };
+        slot.set_pid(pid);
+        self.count += 1;
+        self.most = self.most.max(self.count);
         true
     }
 
@@ -110,6 +116,24 @@ impl Records {
         slot.take();
         slot.set_pid(0);
         self.stopped.retain(|(stopped, _)| *stopped != pid);
+        self.count -= 1;
+        self.give_back();
         Some(died)
+    }
+
+    /// After many guardians at once their slots hold memory that few will need.
+    fn give_back(&mut self) {
+        if self.most <= 2 * self.count.max(FEW) {
+            return;
+        }
+        self.most = self.count;
+        let mut begin = 0;
+        for index in 0..=self.used {
+            let is_free = self.board.slot(index).is_some_and(|slot| slot.pid() == 0);
+            if !is_free || index == self.used {
+                self.board.clear(begin..index);
+                begin = index + 1;
+            }
+        }
     }
 }
