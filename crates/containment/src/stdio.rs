@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
+use rustix::fs::{fcntl_setfl, Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{pipe_with, PipeFlags};
 
@@ -31,10 +31,10 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((above_stdio(reader)?, above_stdio(writer)?))
 }
 
-/// Makes one end non-blocking. The flag belongs to the open file, and the two ends of a pipe are
-/// different ones: the other end stays as it is.
+/// Makes one end of a new pipe, which has no other flag, non-blocking. The flag belongs to the open
+/// file, and the two ends are different ones: the other end stays as it is.
 pub(crate) fn without_blocking(fd: &OwnedFd) -> io::Result<()> {
-    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+    Ok(fcntl_setfl(fd, OFlags::NONBLOCK)?)
 }
 
 fn null(index: usize) -> io::Result<OwnedFd> {

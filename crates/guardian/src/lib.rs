@@ -44,6 +44,8 @@ use proton_stream_containment::become_guardian;
 use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
 use rustix::stdio::{stdin, stdout};
 
+use crate::room::Buffers;
+
 /// The executable: reads the arguments of the process and does what they say.
 pub fn main() -> ExitCode {
     run(std::env::args_os().skip(1).collect())
@@ -68,6 +70,6 @@ fn serve_on_stdio() -> std::io::Result<()> {
     for fd in [stdin(), stdout()] {
         fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
     }
-    session::serve(stdin(), stdout(), &mut signals, None)?;
+    session::serve(stdin(), stdout(), &mut signals, &mut Buffers::new()?, None)?;
     Ok(())
 }

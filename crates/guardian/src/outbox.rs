@@ -3,7 +3,7 @@
 
 //! What the guardian says: one frame at a time, begun ones completed before the next, never blocking.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
 use memmap2::MmapMut;
@@ -11,12 +11,10 @@ use proton_stream_containment::pipe::move_bytes;
 use proton_stream_protocol::{data_header, FromGuardian, Stream, HEADER_LENGTH, MAX_DATA};
 use rustix::io::{ioctl_fionread, read, write, Errno};
 
-use crate::room::{buffer, Room};
+use crate::room::{self, Room, FRAME};
 
-/// The most bytes that are copied into a frame. Header and all stay below 64 KiB: a frame that
-/// fills a default pipe to the last slot and spills a few bytes over costs the reader a second
-/// wake-up.
-const COPIED: usize = 65_520 - HEADER_LENGTH;
+/// The most bytes that are copied into a frame.
+const COPIED: usize = FRAME - HEADER_LENGTH;
 
 /// From here on the payload is moved from pipe to pipe, not copied. Below it would cost more: a
 /// pipe's room is slots, and a spliced piece takes at least one, however small it is.
@@ -30,7 +28,7 @@ pub(crate) struct Outbox<'t> {
     controller: BorrowedFd<'t>,
     room: Room,
     /// The data frame that was begun, or its header, and how much of that is written.
-    frame: MmapMut,
+    frame: &'t mut MmapMut,
     frame_begin: usize,
     frame_end: usize,
     /// What follows it and is not in memory.
@@ -78,11 +76,11 @@ pub(crate) enum Relayed {
 }
 
 impl<'t> Outbox<'t> {
-    pub(crate) fn new(controller: BorrowedFd<'t>) -> io::Result<Self> {
-        Ok(Outbox {
+    pub(crate) fn new(controller: BorrowedFd<'t>, frame: &'t mut MmapMut) -> Self {
+        Outbox {
             controller,
             room: Room::of(controller),
-            frame: buffer(HEADER_LENGTH + COPIED)?,
+            frame,
             frame_begin: 0,
             frame_end: 0,
             payload: Payload::None,
@@ -91,7 +89,7 @@ impl<'t> Outbox<'t> {
             stdin_credit: 0,
             answer_end: 0,
             state: State::Open,
-        })
+        }
     }
 
     /// Gives back the memory of the last frames.
@@ -100,9 +98,7 @@ impl<'t> Outbox<'t> {
             return;
         }
         self.control = Vec::new();
-        if let Ok(frame) = buffer(HEADER_LENGTH + COPIED) {
-            self.frame = frame;
-        }
+        room::forget(self.frame);
     }
 
     pub(crate) fn controller(&self) -> BorrowedFd<'_> {

@@ -20,6 +20,13 @@ const DEFAULT: usize = 64 * 1024;
 /// What it gives a user without privilege at most (`pipe-max-size`, pipe(7)).
 const MOST: usize = 1024 * 1024;
 
+/// One read of the controller takes at most this much.
+const READ: usize = 64 * 1024;
+
+/// One frame whose payload is copied, header and all. It stays below 64 KiB: one that fills a
+/// default pipe to the last slot and spills a few bytes over costs the reader a second wake-up.
+pub(crate) const FRAME: usize = 65_520;
+
 /// From here on a read is load. A reader that is quick seldom finds a pipe full.
 const LOAD: usize = DEFAULT / 4;
 
@@ -29,8 +36,27 @@ const SPARE: usize = 4;
 /// `size` zeros, of which only the pages that are used cost memory. An allocator does the same with
 /// the first one only: what it was given back it clears, page by page (mallopt(3),
 /// M_MMAP_THRESHOLD).
-pub(crate) fn buffer(size: usize) -> io::Result<MmapMut> {
+fn buffer(size: usize) -> io::Result<MmapMut> {
     MmapMut::map_anon(size)
+}
+
+/// What a guardian reads into and writes from, in one run after the other.
+pub(crate) struct Buffers {
+    pub(crate) read: MmapMut,
+    pub(crate) frame: MmapMut,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Buffers { read: buffer(READ)?, frame: buffer(FRAME)? })
+    }
+}
+
+/// Gives a buffer's memory back. Where there is no other to be had, it stays.
+pub(crate) fn forget(memory: &mut MmapMut) {
+    if let Ok(fresh) = buffer(memory.len()) {
+        *memory = fresh;
+    }
 }
 
 /// One pipe's room.

@@ -21,12 +21,9 @@ use crate::output::Output;
 use crate::passing::Passed;
 use crate::polling::{has_left, Found, PollSet, Token};
 use crate::report;
-use crate::room;
+use crate::room::{self, Buffers};
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
-
-/// One read of the controller takes at most this much.
-const READ: usize = 64 * 1024;
 
 /// A program that has run for so long may run for days. What its start has used is given back, once.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -104,6 +101,7 @@ pub(crate) fn serve(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     signals: &mut Signals,
+    buffers: &mut Buffers,
     nursed: Option<Nursed<'_>>,
 ) -> io::Result<bool> {
     let mut session = Session {
@@ -113,20 +111,18 @@ pub(crate) fn serve(
         signals,
         inbox: Inbox::default(),
         passed: Passed::default(),
-        outbox: Outbox::new(output)?,
+        outbox: Outbox::new(output, &mut buffers.frame),
         hearing: Hearing::Frames,
         phase: Phase::Idle,
         settled: None,
     };
     session.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
-    let mut buffer = room::buffer(READ)?;
     while !session.is_finished() {
         let found = session.poll()?;
-        session.turn(&found, &mut buffer);
+        session.turn(&found, &mut buffers.read);
         if session.settled.is_some_and(|settled| Instant::now() >= settled) {
             session.settled = None;
-            // Where there is no memory to be had the old one does.
-            buffer = room::buffer(READ).unwrap_or(buffer);
+            room::forget(&mut buffers.read);
             session.inbox.forget();
             session.outbox.forget();
             give_memory_back();

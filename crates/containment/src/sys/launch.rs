@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::null_mut;
+use std::sync::Mutex;
 
 use super::child::{self, Plan};
 use super::init;
@@ -50,7 +51,7 @@ impl Launch {
             return init::clone_into(plan, namespace);
         }
         if plan.can_share_memory() {
-            if let Ok(stack) = Stack::new() {
+            if let Ok(stack) = Stack::take() {
                 let stack = self.stack.insert(stack);
                 return clone_sharing(plan, stack);
             }
@@ -67,7 +68,19 @@ impl Launch {
     /// There is no child, or it has executed the program, or is dead.
     pub(crate) fn end(self) {
         drop(ManuallyDrop::into_inner(self.plan));
-        drop(ManuallyDrop::into_inner(self.stack));
+        if let (Some(stack), Ok(mut last)) = (ManuallyDrop::into_inner(self.stack), LAST.lock()) {
+            *last = Some(stack);
+        }
+    }
+}
+
+/// The stack of the last launch, for the next one: a guardian has one run after the other.
+static LAST: Mutex<Option<Stack>> = Mutex::new(None);
+
+/// Gives it back.
+pub(super) fn forget() {
+    if let Ok(mut last) = LAST.lock() {
+        last.take();
     }
 }
 
@@ -93,7 +106,15 @@ fn clone_sharing(plan: &Plan, stack: &Stack) -> io::Result<u32> {
 #[derive(Debug)]
 struct Stack(*mut c_void);
 
+// SAFETY: the memory is its own, wherever it is used.
+unsafe impl Send for Stack {}
+
 impl Stack {
+    fn take() -> io::Result<Self> {
+        let last = LAST.lock().ok().and_then(|mut last| last.take());
+        last.map_or_else(Self::new, Ok)
+    }
+
     fn new() -> io::Result<Self> {
         // SAFETY: a new mapping, at an address of the kernel's choice: it overlaps nothing.
         let memory = unsafe {

@@ -6,6 +6,7 @@
 use std::io;
 use std::mem::size_of;
 
+use super::launch;
 use crate::board::Shared;
 
 /// A board that every later fork of this process shares with it, for as long as they live.
@@ -56,9 +57,10 @@ const FRAMES: usize = 1024;
 const DEPTH: usize = 128 * 1024;
 
 /// Gives memory back to the kernel that the calling process has used and doesn't need now: free
-/// parts of the heap, and the stack below. What is used again costs a fault for each page.
+/// parts of the heap, the stack below, and what the last start's child had for one. What is used again costs a fault for each page.
 #[doc(alias = "malloc_trim")]
 pub fn give_memory_back() {
+    launch::forget();
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no memory that is in use.
     unsafe {

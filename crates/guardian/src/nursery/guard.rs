@@ -16,6 +16,7 @@ use proton_stream_protocol::SECRET_LENGTH;
 use rustix::process::{chdir, getppid, set_parent_process_death_signal, setsid, Pid, Signal};
 
 use super::door::{Door, Knock};
+use crate::room::Buffers;
 use crate::session::{self, Nursed};
 
 /// What a guardian needs to know.
@@ -55,6 +56,7 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
     let Ok(door) = Door::new(listener, signals.as_fd(), errand.controller, errand.secret) else {
         return FAILED;
     };
+    let Ok(mut buffers) = Buffers::new() else { return FAILED };
     // Its nursery has counted it among those that wait.
     let mut is_counted = true;
     for _ in 0..MOST_RUNS {
@@ -62,7 +64,7 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
         let Some((connection, run)) = next else { return 0 };
         is_counted = false;
         errand.slot.set_run(run);
-        let status = serve(&connection, &door, &mut signals, &errand);
+        let status = serve(&connection, &door, &mut signals, &mut buffers, &errand);
         if status != 0 {
             return status;
         }
@@ -128,7 +130,13 @@ fn is_child_of(nursery: u32) -> bool {
     getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| pid.get().unsigned_abs() == nursery)
 }
 
-fn serve(connection: &OwnedFd, door: &Door, signals: &mut Signals, errand: &Errand) -> u8 {
+fn serve(
+    connection: &OwnedFd,
+    door: &Door,
+    signals: &mut Signals,
+    buffers: &mut Buffers,
+    errand: &Errand,
+) -> u8 {
     // As a port program it would have been started there. The link leads to the directory itself,
     // whatever its name is now, also when it has none any more.
     if chdir(format!("/proc/{}/cwd", errand.controller)).is_err() {
@@ -144,7 +152,7 @@ fn serve(connection: &OwnedFd, door: &Door, signals: &mut Signals, errand: &Erra
     bereft();
     let connection = connection.as_fd();
     let nursed = Nursed { announce: &announce, bereft: &bereft };
-    match session::serve(connection, connection, signals, Some(nursed)) {
+    match session::serve(connection, connection, signals, buffers, Some(nursed)) {
         Ok(false) => 0,
         Ok(true) => LEFT,
         Err(_) => FAILED,
