@@ -15,6 +15,7 @@ defmodule Bench do
     {"start", Parts.Start},
     {"idle", Parts.Idle},
     {"close", Parts.Close},
+    {"owner", Parts.Owner},
     {"growth", Parts.Growth},
     {"options", Parts.Options}
   ]

@@ -70,6 +70,10 @@ defmodule Bench.Proc do
   @spec name(pos_integer()) :: String.t() | nil
   def name(pid), do: with(%{name: name} <- stat(pid), do: name)
 
+  @doc "CPU time of a process and of its dead children, in hundredths of a second."
+  @spec ticks(pos_integer()) :: non_neg_integer()
+  def ticks(pid), do: stat(pid).ticks
+
   @doc "Whether it is there and not just a zombie, which is dead and waits to be counted."
   @spec alive?(pos_integer()) :: boolean()
   def alive?(pid) do

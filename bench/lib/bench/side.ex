@@ -57,6 +57,18 @@ defmodule Bench.Side do
     end
   end
 
+  @doc "The same, from stdout and stderr."
+  @spec take_any(program(), integer()) :: :ok
+  def take_any(_p, left) when left <= 0, do: :ok
+
+  def take_any(p, left) do
+    receive do
+      {^p, {kind, data}} when kind in [:data, :error] -> take_any(p, left - byte_size(data))
+    after
+      @patience -> raise "#{left} bytes did not come within #{div(@patience, 1000)} s"
+    end
+  end
+
   @doc "The pid of the program; a port may not know it yet."
   @spec os_pid(program()) :: pos_integer()
   def os_pid(p) when is_port(p) do

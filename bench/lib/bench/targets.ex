@@ -38,6 +38,11 @@ defmodule Bench.Targets do
     {"idle session, bytes in the VM", "idle.vm", "ours", :values, :<=, 12_288},
     {"idle guardian, wake-ups a second", "idle.wakeups", "ours", :values, :<=, 0},
     {"survivors of a close", "close.tree.survivors", "ours", :values, :<=, 0},
+    {"owner asleep, 10 KB, of its bound", "owner.held", "10 KB", :most, :<=, 1.0},
+    {"owner asleep, 1 MiB, of its bound", "owner.held", "1 MiB", :most, :<=, 1.0},
+    {"owner asleep, CPU of what it runs", "owner.ticks", "10 KB", :most, :<=, 0},
+    {"owner awake, programs that stand", "owner.stuck", "10 KB", :most, :<=, 0},
+    {"owner in a crowd, default window", "owner.crowded", "10 KB", :values, :>=, 0.5},
     {"1,000 at once, default, not whole", "growth.1000.lost", "10 KB", :most, :<=, 0},
     {"1,000 at once, 1 MiB, not whole", "growth.1000.lost", "1 MiB", :most, :<=, 0},
     {"alive when :closed was said", "close.tree.late", "ours", :values, :<=, 0}
