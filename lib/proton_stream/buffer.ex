@@ -85,43 +85,21 @@ defmodule ProtonStream.Buffer do
     {:ok, bytes, count, buffer}
   end
 
-  def take(%__MODULE__{cut: {:line, max}} = buffer, _most) do
-    # Most lines lie in one piece.
-    with %{seen: 0} <- buffer,
-         {{:value, head}, queue} <- :queue.out(buffer.queue),
-         {position, 1} <- :binary.match(head, "\n", scope: {0, min(byte_size(head), max)}) do
-      <<line::binary-size(position), _, rest::binary>> = head
-      queue = if rest == <<>>, do: queue, else: :queue.in_r(rest, queue)
-      buffer = %{buffer | queue: queue, bytes: buffer.bytes - position - 1}
-      {:ok, {:eol, without_return(line)}, position + 1, buffer}
-    else
-      _ -> line(buffer, max)
+  def take(%__MODULE__{cut: cut} = buffer, _most) do
+    {bytes, others} = first(buffer)
+
+    case next(cut, bytes) do
+      {payload, rest} ->
+        rest = put_back(others, rest)
+        {:ok, payload, buffer.bytes - rest.bytes, rest}
+
+      nil ->
+        join(cut, buffer)
     end
   end
 
-  def take(%__MODULE__{cut: {:packet, header, greatest}} = buffer, _most) do
-    if buffer.bytes < header do
-      {:none, buffer}
-    else
-      {<<length::unit(8)-size(header)>>, rest} = pop(buffer, header)
-
-      cond do
-        length > greatest ->
-          {:too_large, length}
-
-        rest.bytes < length ->
-          {:none, buffer}
-
-        true ->
-          {packet, rest} = pop(rest, length)
-          {:ok, packet, header + length, rest}
-      end
-    end
-  end
-
-  defp line(buffer, max) do
-    # As with a `Port`, a carriage return belongs to the newline, and `max` bytes before
-    # that are a whole line; so two bytes more are looked at.
+  # What does not lie in one piece, or not yet.
+  defp join({:line, max}, buffer) do
     case newline(buffer, max + 2) do
       {:at, position, buffer} ->
         {line, rest} = pop(buffer, position)
@@ -144,6 +122,89 @@ defmodule ProtonStream.Buffer do
       {:none, buffer} ->
         {:none, buffer}
     end
+  end
+
+  defp join({:packet, header, greatest}, buffer) do
+    if buffer.bytes < header do
+      {:none, buffer}
+    else
+      {<<length::unit(8)-size(header)>>, rest} = pop(buffer, header)
+
+      cond do
+        length > greatest ->
+          {:too_large, length}
+
+        rest.bytes < length ->
+          {:none, buffer}
+
+        true ->
+          {packet, rest} = pop(rest, length)
+          {:ok, packet, header + length, rest}
+      end
+    end
+  end
+
+  @doc """
+  The bytes of the first piece, without the buffer's upkeep for each line or packet: `first/1`,
+  `next/2` for as long as there are any, `put_back/2`.
+  """
+  @spec first(t()) :: {binary(), t()}
+  def first(%__MODULE__{seen: seen} = buffer) when seen > 0, do: {<<>>, buffer}
+
+  def first(%__MODULE__{} = buffer) do
+    case :queue.out(buffer.queue) do
+      {{:value, head}, queue} -> less(%{buffer | queue: queue}, head)
+      {:empty, _} -> less(%{buffer | tail: <<>>}, buffer.tail)
+    end
+  end
+
+  defp less(buffer, bytes), do: {bytes, %{buffer | bytes: buffer.bytes - byte_size(bytes)}}
+
+  @doc "The first line or packet of these bytes, if all of it is there, and the bytes after it."
+  @spec next(cut(), binary()) :: {payload(), binary()} | nil
+  def next({:line, max}, bytes) do
+    # As with a `Port`, a carriage return belongs to the newline, and `max` bytes before
+    # that are a whole line; so two bytes more are looked at, and no others.
+    near = binary_part(bytes, 0, min(byte_size(bytes), max + 2))
+
+    case :erlang.decode_packet(:line, near, []) do
+      {:ok, line, _} ->
+        length = byte_size(line) - 1
+        <<line::binary-size(length), _, rest::binary>> = bytes
+        line = without_return(line)
+        if byte_size(line) <= max, do: {{:eol, line}, rest}, else: cut_off(bytes, max)
+
+      _ ->
+        if byte_size(bytes) > max + 1, do: cut_off(bytes, max)
+    end
+  end
+
+  def next({:packet, header, greatest}, bytes) do
+    case bytes do
+      <<length::unit(8)-size(header), packet::binary-size(length), rest::binary>>
+      when length <= greatest ->
+        {packet, rest}
+
+      _ ->
+        nil
+    end
+  end
+
+  defp cut_off(bytes, max) do
+    <<part::binary-size(max), rest::binary>> = bytes
+    {{:noeol, part}, rest}
+  end
+
+  @doc "Takes back what is left of the first piece."
+  @spec put_back(t(), binary()) :: t()
+  def put_back(%__MODULE__{} = buffer, <<>>), do: buffer
+
+  def put_back(%__MODULE__{bytes: 0} = buffer, bytes) when byte_size(bytes) < @small,
+    do: %{buffer | tail: bytes, bytes: byte_size(bytes)}
+
+  def put_back(%__MODULE__{} = buffer, bytes) do
+    queue = :queue.in_r(bytes, buffer.queue)
+    %{buffer | queue: queue, bytes: buffer.bytes + byte_size(bytes)}
   end
 
   @doc """
@@ -207,7 +268,7 @@ defmodule ProtonStream.Buffer do
   defp pop(buffer, count) do
     {parts, queue} = gather(settle(buffer).queue, count, [])
     bytes = buffer.bytes - count
-    {join(parts), %{buffer | queue: queue, tail: <<>>, bytes: bytes, seen: 0}}
+    {one(parts), %{buffer | queue: queue, tail: <<>>, bytes: bytes, seen: 0}}
   end
 
   defp gather(queue, 0, parts), do: {parts, queue}
@@ -223,6 +284,6 @@ defmodule ProtonStream.Buffer do
     end
   end
 
-  defp join([bytes]), do: bytes
-  defp join(parts), do: parts |> Enum.reverse() |> IO.iodata_to_binary()
+  defp one([bytes]), do: bytes
+  defp one(parts), do: parts |> Enum.reverse() |> IO.iodata_to_binary()
 end

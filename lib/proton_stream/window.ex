@@ -90,8 +90,48 @@ defmodule ProtonStream.Window do
     end
   end
 
+  @doc """
+  Lines or packets, as `take/2` would give them one after the other, and how many of the
+  stream's bytes they are: as many as may go now, no more than `most`, that lie whole in the
+  first piece of what waits.
+  """
+  @spec take_many(t(), pos_integer()) :: {[Buffer.payload()], non_neg_integer(), t()}
+  def take_many(%__MODULE__{buffer: %{cut: cut, bytes: held} = buffer} = window, most)
+      when cut != :raw and held > 0 do
+    {bytes, others} = Buffer.first(buffer)
+    room = unread_room(window)
+
+    case many(bytes, cut, room, held, window.size, most, []) do
+      {[], _, _} ->
+        {[], 0, window}
+
+      {payloads, rest, left} ->
+        buffer = Buffer.put_back(others, rest)
+        window = %{window | buffer: buffer, sent: window.sent + room - left}
+        {Enum.reverse(payloads), held - buffer.bytes, window}
+    end
+  end
+
+  def take_many(%__MODULE__{} = window, _most), do: {[], 0, window}
+
+  defp many(bytes, cut, room, held, size, most, payloads)
+       when most > 0 and room > 0 and (room >= held or room >= div(size, 2)) do
+    case Buffer.next(cut, bytes) do
+      {payload, rest} ->
+        count = byte_size(bytes) - byte_size(rest)
+        payload = Buffer.own(payload, most_kept(size, count))
+        room = room - Mailbox.cost(payload)
+        many(rest, cut, room, held - count, size, most - 1, [payload | payloads])
+
+      nil ->
+        {payloads, bytes, room}
+    end
+  end
+
+  defp many(bytes, _cut, room, _held, _size, _most, payloads), do: {payloads, bytes, room}
+
   defp taken({:ok, payload, count, buffer}, window) do
-    payload = Buffer.own(payload, most_kept(window, count))
+    payload = Buffer.own(payload, most_kept(window.size, count))
     sent = window.sent + Mailbox.cost(payload)
     {:ok, payload, count, %{window | buffer: buffer, sent: sent}}
   end
@@ -100,8 +140,8 @@ defmodule ProtonStream.Window do
   defp taken({:too_large, _} = too_large, _window), do: too_large
 
   # Small windows are kept to their size, and so is what goes beyond one.
-  defp most_kept(%{size: size}, count) when size <= 16_384 or count > size, do: 1_024
-  defp most_kept(_window, _count), do: :infinity
+  defp most_kept(size, count) when size <= 16_384 or count > size, do: 1_024
+  defp most_kept(_size, _count), do: :infinity
 
   @doc "Whether something waits only because the owner has not read."
   @spec full?(t()) :: boolean()
@@ -147,7 +187,9 @@ defmodule ProtonStream.Window do
   defp room(%__MODULE__{sent: same, read: same, size: size, extra: extra}), do: size + extra
 
   defp room(%__MODULE__{size: size} = window) do
-    room = size - (window.sent - window.read) - Mailbox.overhead()
+    room = unread_room(window)
     if room < min(held(window), div(size, 2)), do: 0, else: max(room, 0)
   end
+
+  defp unread_room(window), do: window.size - (window.sent - window.read) - Mailbox.overhead()
 end

@@ -57,6 +57,60 @@ defmodule ProtonStream.WindowTest do
     assert :binary.referenced_byte_size(chunk) <= 11_328
   end
 
+  # What an owner gets that reads all of it now and then.
+  defp handed_on(window, take, got \\ []) do
+    case take.(window) do
+      {[], 0, window} ->
+        case Window.take(window, :room) do
+          {:ok, payload, _, window} ->
+            handed_on(window, take, [payload | got])
+
+          {:none, window} ->
+            if Window.held(window) == 0,
+              do: {Enum.reverse(got), window.sent},
+              else: window |> Window.read(window.sent, 0) |> handed_on(take, got)
+        end
+
+      {payloads, _, window} ->
+        handed_on(window, take, Enum.reverse(payloads) ++ got)
+    end
+  end
+
+  test "many lines or packets at once are those that come one after the other" do
+    lines = for n <- 1..2_000, into: "", do: :binary.copy("l", rem(n * 37, 230)) <> "\r\n"
+
+    packets =
+      for n <- 1..2_000,
+          size = rem(n * 37, 230),
+          into: "",
+          do: <<size::16, :binary.copy("p", size)::binary>>
+
+    for {cut, bytes} <- [{{:line, 100}, lines}, {{:packet, 2, 230}, packets}],
+        piece <- [1, 101, 102, 103, 4_000, 5_000, 70_000],
+        size <- [1, 300, 10_240, 1_048_576] do
+      pieces = for <<part::binary-size(piece) <- bytes>>, do: part
+      rest = binary_part(bytes, length(pieces) * piece, rem(byte_size(bytes), piece))
+      window = Enum.reduce(pieces ++ [rest], Window.new(size, cut), &put(&2, &1))
+      window = Window.finish(window)
+
+      one = handed_on(window, &{[], 0, &1})
+      assert handed_on(window, &Window.take_many(&1, 1_000_000)) == one
+      assert handed_on(window, &Window.take_many(&1, 3)) == one
+      assert one |> elem(0) |> length() >= 2_000
+    end
+  end
+
+  test "many at once are no more than was asked for, and leave the window its bound" do
+    window = Window.new(10_240, {:line, 100}) |> put(:binary.copy("0123456789\n", 1_000))
+    assert {payloads, 55, _} = Window.take_many(window, 5)
+    assert payloads == List.duplicate({:eol, "0123456789"}, 5)
+    {payloads, _, window} = Window.take_many(window, 1_000)
+    assert length(payloads) in 30..80
+    assert window.sent <= 10_240
+    assert {[], 0, _} = Window.take_many(window, 1_000)
+    assert {[], 0, _} = Window.new(10_240) |> put("raw") |> Window.take_many(1_000)
+  end
+
   test "a message counts for more than its bytes" do
     window =
       Enum.reduce_while(1..10_240, Window.new(10_240), fn n, window ->

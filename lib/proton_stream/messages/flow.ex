@@ -70,14 +70,47 @@ defmodule ProtonStream.Messages.Flow do
   end
 
   def flush(run, stream, ps) do
+    case many(run, stream, ps) do
+      %{delivery: %{active: false}} = run -> run
+      run -> one(run, stream, ps)
+    end
+  end
+
+  defp one(run, stream, ps) do
     case next(run, stream, :room, ps) do
       {:ok, {kind, payload}, run} ->
         Owner.say(run, ps, {self(), {tag(kind), payload}})
-        run |> counted(ps) |> flush(stream, ps)
+        run |> counted(1, ps) |> flush(stream, ps)
 
       {:none, run} ->
         run
     end
+  end
+
+  # Lines and packets, of which a window may hold dozens.
+  defp many(run, stream, ps) do
+    %{^stream => window, active: active} = run.delivery
+
+    case Window.take_many(window, most(active, window)) do
+      {[], _, _} ->
+        run
+
+      {payloads, bytes, window} ->
+        Owner.say_each(run, ps, tag(stream), payloads)
+        window = if remote?(ps), do: Window.moved(window), else: window
+        run |> left(stream, bytes, window) |> counted(length(payloads), ps)
+    end
+  end
+
+  # A message costs more than a byte, so a window has room for fewer.
+  defp most(true, window), do: window.size
+  defp most(:once, _window), do: 1
+  defp most(n, _window), do: n
+
+  # So many bytes of a stream are the owner's now.
+  defp left(run, stream, count, window) do
+    run = %{run | delivery: %{run.delivery | stream => window, last: stream}}
+    if window.overflow == :block, do: Run.handed_on(run, stream, count), else: run
   end
 
   # The next item of a stream, which by this leaves the session.
@@ -87,9 +120,7 @@ defmodule ProtonStream.Messages.Flow do
     case Window.take(%{window | extra: extra(run.delivery, stream)}, how) do
       {:ok, payload, count, window} ->
         window = if how == :all or remote?(ps), do: Window.moved(window), else: window
-        run = %{run | delivery: %{run.delivery | stream => window, last: stream}}
-        run = if window.overflow == :block, do: Run.handed_on(run, stream, count), else: run
-        {:ok, {stream, payload}, run}
+        {:ok, {stream, payload}, left(run, stream, count, window)}
 
       {:dropped, count, window} ->
         delivery = %{run.delivery | stream => window}
@@ -115,11 +146,11 @@ defmodule ProtonStream.Messages.Flow do
 
   defp remote?(ps), do: node(ps.owner) != node()
 
-  # One message less to go.
-  defp counted(%Run{delivery: %{active: true}} = run, _ps), do: run
-  defp counted(%Run{delivery: %{active: :once}} = run, _ps), do: mode(run, false)
-  defp counted(%Run{delivery: %{active: 1}} = run, ps), do: passive(run, ps)
-  defp counted(%Run{delivery: %{active: n}} = run, _ps), do: mode(run, n - 1)
+  # So many messages less to go.
+  defp counted(%Run{delivery: %{active: true}} = run, _count, _ps), do: run
+  defp counted(%Run{delivery: %{active: :once}} = run, _count, _ps), do: mode(run, false)
+  defp counted(%Run{delivery: %{active: count}} = run, count, ps), do: passive(run, ps)
+  defp counted(%Run{delivery: %{active: n}} = run, count, _ps), do: mode(run, n - count)
 
   defp passive(run, ps) do
     Owner.say(run, ps, {self(), :passive})

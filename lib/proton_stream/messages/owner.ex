@@ -20,4 +20,14 @@ defmodule ProtonStream.Messages.Owner do
   end
 
   def say(run, %{owner: owner}, message), do: Herald.say(run.herald, owner, message)
+
+  @doc "Several of a kind, in order."
+  @spec say_each(Run.t(), ProtonStream.t(), atom(), [term()]) :: :ok
+  def say_each(_run, %{owner: owner}, kind, all) when node(owner) == node() do
+    me = self()
+    Enum.each(all, &send(owner, {me, {kind, &1}}))
+  end
+
+  def say_each(run, %{owner: owner}, kind, all),
+    do: Enum.each(all, &Herald.say(run.herald, owner, {self(), {kind, &1}}))
 end

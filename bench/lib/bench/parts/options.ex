@@ -124,8 +124,10 @@ defmodule Bench.Parts.Options do
       {@plain, {lines, []}},
       {"line: 100", {lines, [line: 100]}},
       {"line: 100, stdio_window: 1 MiB", {lines, [line: 100, stdio_window: @megabyte]}},
+      {"a bare Port, line: 100", {lines, {:port, line: 100}}},
       {"packet: 4", {packets, [packet: 4]}},
-      {"packet: 4, stdio_window: 1 MiB", {packets, [packet: 4, stdio_window: @megabyte]}}
+      {"packet: 4, stdio_window: 1 MiB", {packets, [packet: 4, stdio_window: @megabyte]}},
+      {"a bare Port, packet: 4", {packets, {:port, packet: 4}}}
     ]
 
     rounds =
@@ -142,13 +144,21 @@ defmodule Bench.Parts.Options do
   defp rate(path, args, options, bytes) do
     {took, ^bytes} =
       Side.microseconds(fn ->
-        Side.alone(fn -> path |> open(args, options) |> read(options[:active], 0) end)
+        Side.alone(fn -> path |> open(args, options) |> read(mode(options), 0) end)
       end)
 
     bytes / took
   end
 
+  defp open(path, args, {:port, options}) do
+    options = [:binary, :exit_status, :hide, args: args] ++ options
+    Port.open({:spawn_executable, path}, options)
+  end
+
   defp open(path, args, options), do: Side.open(options, path, args)
+
+  defp mode({:port, _}), do: true
+  defp mode(options), do: options[:active]
 
   defp read(ps, false, bytes) do
     case ProtonStream.read(ps, 60_000) do
