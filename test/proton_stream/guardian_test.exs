@@ -189,14 +189,14 @@ defmodule ProtonStream.GuardianTest do
     for signal <- [9, 15] do
       @tag signal: signal
       test "of signal #{signal} is told of as such, after what it had said", %{signal: signal} do
-        install(started() ++ [{:stdout, "last words"}, {:sh, "kill -#{signal} $$"}])
+        install([read()] ++ started() ++ [{:stdout, "last words"}, {:sh, "kill -#{signal} $$"}])
         {:ok, ps} = open()
         assert collect(ps) == {"last words", "", {:guardian, {:signal, signal}}}
       end
     end
 
     test "without a word is told of as such" do
-      install(started() ++ [{:sh, "exit 1"}])
+      install([read()] ++ started() ++ [{:sh, "exit 1"}])
       {:ok, ps} = open()
       assert collect(ps) == {"", "", {:guardian, {:exit_status, 1}}}
     end
@@ -239,13 +239,17 @@ defmodule ProtonStream.GuardianTest do
   end
 
   test "a guardian's error is told in its words, after its end" do
-    install(started() ++ [{:stdout, "a"}, {:error, :internal, "poll failed"}, {:sh, "exit 1"}])
+    install(
+      [read()] ++
+        started() ++ [{:stdout, "a"}, {:error, :internal, "poll failed"}, {:sh, "exit 1"}]
+    )
+
     {:ok, ps} = open()
     assert collect(ps) == {"a", "", {:guardian, {:internal, "poll failed"}}}
   end
 
   test "a short frame is told of by name" do
-    install(started() ++ [{:error, :short_frame, "12 of 20"}, {:sh, "exit 1"}])
+    install([read()] ++ started() ++ [{:error, :short_frame, "12 of 20"}, {:sh, "exit 1"}])
     {:ok, ps} = open()
     assert collect(ps) == {"", "", {:guardian, :short_frame}}
   end
