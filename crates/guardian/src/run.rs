@@ -387,7 +387,8 @@ impl Run {
             Closing::No | Closing::Past => None,
         };
         let reaped = self.reaped_is_due();
-        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped];
+        let rests = self.outputs.iter().filter_map(Output::rests_until).min();
+        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped, rests];
         times.into_iter().flatten().min()
     }
 }

@@ -340,6 +340,43 @@ fn great_output_arrives_whole_whatever_the_credit() {
 }
 
 #[test]
+fn who_says_much_in_little_pieces_is_heard_to_the_last_and_then_left_in_peace() {
+    let chatty =
+        "import os\nfor n in range(20000): os.write(1 + n % 2, b'%07d\\n' % n)\nos.read(0, 1)
+for n in range(64): os.write(1, b'answer %07d' % n); os.read(0, 1)";
+    let credit = Field::Credit { stdout: 1 << 20, stderr: 1 << 20 };
+    let (mut guardian, pid) = Guardian::run_with(&["python3", "-c", chatty], &[credit]);
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    while stdout.len() + stderr.len() < 160_000 {
+        match guardian.hear() {
+            Said::Output(Stream::Stdout, bytes) => stdout.extend(bytes),
+            Said::Output(Stream::Stderr, bytes) => stderr.extend(bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+    let every_other = |first: usize| -> Vec<u8> {
+        (first..20_000).step_by(2).flat_map(|n| format!("{n:07}\n").into_bytes()).collect()
+    };
+    assert!(stdout == every_other(0) && stderr == every_other(1));
+    let all = [pid, guardian.child().id()];
+    let mut before = Vec::new();
+    eventually("nothing has run for 100 ms", || {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = all.map(switches).to_vec();
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+    // One answer for each question, as quick as they come.
+    for n in 0..64 {
+        guardian.say(&ToGuardian::Stdin(b"?"));
+        let answer = format!("answer {n:07}").into_bytes();
+        assert_eq!(guardian.hear(), Said::Output(Stream::Stdout, answer));
+    }
+    guardian.say(&ToGuardian::Stdin(b"?"));
+    guardian.hear_out();
+    guardian.part();
+}
+
+#[test]
 fn a_program_that_reads_its_own_output_ends_the_run_not_the_frames() {
     // It takes back what the guardian may have announced already.
     let program = "import os\nout = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n\
