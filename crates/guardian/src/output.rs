@@ -23,17 +23,6 @@ const LOAD: u8 = 4;
 /// A pipe that had little in it for so long gives its room back.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// Less than so much, from a pipe that is empty then, is little.
-const LITTLE: usize = 8 * 1024;
-
-/// A program that says little so often, with no more than this between, says more than is worth
-/// a wake-up each. Not one that is asked: what is written to its stdin may be the question.
-const OFTEN: u8 = 16;
-const BETWEEN: Duration = Duration::from_micros(100);
-
-/// So long it is left alone then, for more to come together.
-const REST: Duration = Duration::from_micros(50);
-
 pub(crate) struct Output {
     stream: Stream,
     pipe: Option<OwnedFd>,
@@ -56,11 +45,6 @@ pub(crate) struct Output {
     filled: u8,
     /// Since when a pipe that has grown has had little in it.
     idle_since: Option<Instant>,
-    /// How often in a row there was little in it, and when last.
-    little: u8,
-    last_little: Option<Instant>,
-    /// It is left alone until then.
-    rests_until: Option<Instant>,
 }
 
 impl Output {
@@ -78,16 +62,7 @@ impl Output {
             owed: None,
             filled: 0,
             idle_since: None,
-            little: 0,
-            last_little: None,
-            rests_until: None,
         }
-    }
-
-    /// The program has been told something: what it says now may be an answer.
-    pub(crate) fn may_answer(&mut self) {
-        self.little = 0;
-        self.rests_until = None;
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -141,7 +116,7 @@ impl Output {
     /// What to poll for, if anything.
     pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let pipe = self.pipe.as_ref()?;
-        if self.ready || self.deserted || self.rests_until().is_some() {
+        if self.ready || self.deserted {
             // What the begun frame takes is there.
             None
         } else if self.discarded || self.credit.available() > 0 {
@@ -211,7 +186,6 @@ impl Output {
                     // Another read would only say so: poll tells when there is more, or the end.
                     self.has_given(length);
                     self.is_dry();
-                    self.rest_after(length);
                 }
                 Relayed::Dry => self.is_dry(),
                 Relayed::End => self.end(outbox),
@@ -230,25 +204,6 @@ impl Output {
         if self.idle_since.is_none() && self.room.is_grown() {
             self.idle_since = Some(Instant::now());
         }
-    }
-
-    fn rest_after(&mut self, length: usize) {
-        if length >= LITTLE {
-            self.little = 0;
-            return;
-        }
-        let now = Instant::now();
-        let is_soon = self.last_little.is_some_and(|last| now - last < BETWEEN);
-        self.last_little = Some(now);
-        self.little = if is_soon { self.little.saturating_add(1) } else { 0 };
-        if self.little >= OFTEN {
-            self.rests_until = Some(now + REST);
-        }
-    }
-
-    /// When it is looked at again, if it is left alone now.
-    pub(crate) fn rests_until(&self) -> Option<Instant> {
-        self.rests_until.filter(|until| Instant::now() < *until)
     }
 
     fn held(&self) -> usize {

@@ -387,8 +387,7 @@ impl Run {
             Closing::No | Closing::Past => None,
         };
         let reaped = self.reaped_is_due();
-        let rests = self.outputs.iter().filter_map(Output::rests_until).min();
-        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped, rests];
+        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped];
         times.into_iter().flatten().min()
     }
 }
