@@ -387,6 +387,7 @@ defmodule ProtonStream do
           | {:error, :epipe | :closed | :eof | :not_owner | :stdin_limit | :einval | :timeout}
   def write(ps, data, timeout \\ 5_000) do
     iodata!(data)
+    timeout!(timeout)
 
     case GenServer.whereis(ps) do
       nil ->
@@ -431,7 +432,7 @@ defmodule ProtonStream do
   def set_active(ps, mode) do
     unless mode in [true, false, :once] or (is_integer(mode) and mode in -32_768..32_767) do
       raise ArgumentError,
-            "allowed is true, false, :once or a number from -32768 to 32767, got: " <>
+            "what set_active/2 takes is true, false, :once or a number from -32768 to 32767, got: " <>
               inspect(mode)
     end
 
@@ -467,10 +468,7 @@ defmodule ProtonStream do
           | :eof
           | {:error, :timeout | :einval | :closed | :not_owner}
   def read(ps, timeout \\ 5_000) do
-    unless timeout == :infinity or (is_integer(timeout) and timeout >= 0) do
-      raise ArgumentError, "a timeout is :infinity or milliseconds, got: #{inspect(timeout)}"
-    end
-
+    timeout!(timeout)
     other(ps, "read/2", &Session.read(&1, timeout))
   end
 
@@ -677,6 +675,15 @@ defmodule ProtonStream do
   defp tell(ps, message) do
     if server = GenServer.whereis(ps), do: send(server, message)
     :ok
+  end
+
+  # What a `receive` takes.
+  defp timeout!(:infinity), do: :ok
+  defp timeout!(timeout) when is_integer(timeout) and timeout in 0..4_294_967_295//1, do: :ok
+
+  defp timeout!(timeout) do
+    raise ArgumentError,
+          "a timeout is :infinity or milliseconds from 0 to 4294967295, got: #{inspect(timeout)}"
   end
 
   defp iodata!(data) do

@@ -33,6 +33,13 @@ defmodule ProtonStream.Buffer do
   @spec new(cut()) :: t()
   def new(cut), do: %__MODULE__{cut: cut}
 
+  @doc "How many bytes may have to be there for the next payload."
+  @spec longest(cut()) :: pos_integer()
+  def longest(:raw), do: 1
+  # A carriage return and a newline may follow.
+  def longest({:line, max}), do: max + 2
+  def longest({:packet, header, greatest}), do: header + greatest
+
   @spec put(t(), binary()) :: t()
   def put(%__MODULE__{bytes: 0} = buffer, bytes) when byte_size(bytes) >= @small,
     do: %{buffer | queue: :queue.in(bytes, buffer.queue), bytes: byte_size(bytes)}

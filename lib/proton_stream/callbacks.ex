@@ -129,9 +129,9 @@ defmodule ProtonStream.Callbacks do
   def message({:"$proton_stream", :more}, %{delivery: %{more?: true}} = run, ps),
     do: Flow.more(run, ps)
 
-  def message({:timeout, timer, :callback}, %{delivery: %{timer: timer}} = run, ps)
-      when is_reference(timer),
-      do: Calls.info(:timeout, run, ps)
+  # One that nobody waits for any more was on its way already.
+  def message({:timeout, timer, {:"$proton_stream", _}}, run, ps),
+    do: if(timer == run.delivery.timer, do: Calls.info(:timeout, run, ps), else: {:noreply, ps})
 
   def message({:EXIT, _pid, reason} = message, run, ps) do
     cond do

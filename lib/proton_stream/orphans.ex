@@ -17,6 +17,8 @@ defmodule ProtonStream.Orphans do
   # Killing is given up after two seconds, and a guardian has to start, too.
   @patience 10_000
 
+  @timeout {:"$proton_stream", :orphans}
+
   @enforce_keys [:timer, :cgroup]
   defstruct [:timer, :cgroup, :ref, :port, said: ""]
 
@@ -29,7 +31,7 @@ defmodule ProtonStream.Orphans do
 
   def start(guardian, cgroup) do
     orphans = %__MODULE__{
-      timer: :erlang.start_timer(@patience, self(), :orphans),
+      timer: :erlang.start_timer(@patience, self(), @timeout),
       cgroup: cgroup
     }
 
@@ -75,7 +77,7 @@ defmodule ProtonStream.Orphans do
   def event(%__MODULE__{port: port} = orphans, {:EXIT, port, _}) when is_port(port),
     do: swept(orphans)
 
-  def event(%__MODULE__{timer: timer} = orphans, {:timeout, timer, :orphans}), do: swept(orphans)
+  def event(%__MODULE__{timer: timer} = orphans, {:timeout, timer, @timeout}), do: swept(orphans)
   def event(_orphans, _message), do: nil
 
   defp swept(orphans) do
@@ -95,7 +97,7 @@ defmodule ProtonStream.Orphans do
       {^ref, _} = message -> await(orphans, message)
       {^port, _} = message -> await(orphans, message)
       {:EXIT, ^port, _} = message -> await(orphans, message)
-      {:timeout, ^timer, :orphans} = message -> await(orphans, message)
+      {:timeout, ^timer, @timeout} = message -> await(orphans, message)
     end
   end
 

@@ -26,14 +26,14 @@ defmodule ProtonStream.Run do
   @patience 2_000
   @slack 5_000
 
-  @enforce_keys [:guardian, :level, :stdin, :half, :kill_delay, :window, :mode, :delivery]
+  @enforce_keys [:guardian, :level, :stdin, :return, :kill_delay, :window, :mode, :delivery]
   defstruct [
     :guardian,
     :os_pid,
     :level,
     :cgroup,
     :stdin,
-    :half,
+    :return,
     :kill_delay,
     :window,
     :mode,
@@ -132,9 +132,9 @@ defmodule ProtonStream.Run do
   @spec handed_on(t(), Frame.stream(), non_neg_integer()) :: t()
   def handed_on(%__MODULE__{phase: :running, owed: owed} = run, stream, count) do
     %{^stream => before} = owed
-    %{^stream => half} = run.half
+    %{^stream => return} = run.return
 
-    if before + count < half do
+    if before + count < return do
       %{run | owed: %{owed | stream => before + count}}
     else
       Guardian.send(run.guardian, Frame.encode({:credit, stream, before + count}))
@@ -203,7 +203,7 @@ defmodule ProtonStream.Run do
   @spec close(t(), term()) :: t()
   def close(%__MODULE__{phase: :running} = run, reason) do
     Guardian.send(run.guardian, Frame.encode(:close))
-    deadline = :erlang.start_timer(patience(run), self(), :close)
+    deadline = :erlang.start_timer(patience(run), self(), {:"$proton_stream", :close})
 
     release(
       %{run | phase: :closing, closed?: true, requested: reason, deadline: deadline},

@@ -137,7 +137,7 @@ defmodule ProtonStream.Session do
       level: started.level,
       cgroup: cgroup(started),
       stdin: Stdin.new(started.stdin_credit, options),
-      half: Map.new(Transport.credit(options), fn {stream, n} -> {stream, div(n, 2)} end),
+      return: Transport.return(options),
       kill_delay: Start.kill_delay(options),
       window: %{stdout: window.(:stdout), stderr: window.(:stderr)},
       mode: mode,
@@ -235,7 +235,7 @@ defmodule ProtonStream.Session do
   defp pump(%Run{phase: :running} = run), do: Run.pump(run)
   defp pump(run), do: run
 
-  defp message({:timeout, deadline, :close}, %Run{deadline: deadline} = run, ps)
+  defp message({:timeout, deadline, {@tag, :close}}, %Run{deadline: deadline} = run, ps)
        when is_reference(deadline),
        do: waiting_or_told(Run.given_up(run), ps)
 
@@ -305,6 +305,8 @@ defmodule ProtonStream.Session do
       error -> {:reply, error, ps}
     end
   end
+
+  def handle_call({@tag, _}, _from, ps), do: {:reply, {:error, :unknown_call}, ps}
 
   def handle_call(request, from, ps) do
     run = Run.get()

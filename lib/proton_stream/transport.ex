@@ -38,6 +38,18 @@ defmodule ProtonStream.Transport do
     %{stdout: credit.(:stdout), stderr: credit.(:stderr)}
   end
 
+  @doc """
+  From how many bytes on that were handed on their credit is returned: half of it, so that this is
+  not done for each piece, but never so much that the rest of a line or packet couldn't come.
+  """
+  @spec return(Options.t()) :: %{Frame.stream() => pos_integer()}
+  def return(options) do
+    Map.new(credit(options), fn {stream, credit} ->
+      spare = credit - Buffer.longest(cut(options, stream))
+      {stream, max(min(div(credit, 2), spare), 1)}
+    end)
+  end
+
   @spec cut(Options.t(), Frame.stream()) :: Buffer.cut()
   def cut(%{line: max}, _stream), do: {:line, max}
   def cut(%{packet: size} = options, :stdout), do: {:packet, size, window(options, :stdout)}

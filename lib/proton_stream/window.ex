@@ -7,10 +7,13 @@ defmodule ProtonStream.Window do
   # One output stream on its way to an owner: pure data. Of what was handed on, about `size`
   # bytes are unread at most; the rest waits in a buffer. `sent` and `read` count what
   # messages cost (`Mailbox.cost/1`), not bytes. An owner that holds nothing gets `extra`
-  # more, in one piece, where finding out that it does is dear.
+  # more, in one piece, where finding out that it does is dear. `next` is what the line or packet
+  # costs that waits because it doesn't fit in what is left of the window.
 
   alias ProtonStream.Buffer
   alias ProtonStream.Watcher.Mailbox
+
+  @overhead Mailbox.overhead()
 
   @typedoc "`{:drop, keep}` throws away what comes when `keep` bytes wait."
   @type overflow :: :block | {:drop, pos_integer()}
@@ -22,6 +25,7 @@ defmodule ProtonStream.Window do
           sent: non_neg_integer(),
           read: non_neg_integer(),
           extra: non_neg_integer(),
+          next: non_neg_integer(),
           dropped: non_neg_integer(),
           finished?: boolean()
         }
@@ -34,6 +38,7 @@ defmodule ProtonStream.Window do
     sent: 0,
     read: 0,
     extra: 0,
+    next: 0,
     dropped: 0,
     finished?: false
   ]
@@ -86,7 +91,7 @@ defmodule ProtonStream.Window do
   def take(%__MODULE__{} = window, how) do
     case if(how == :all, do: window.size, else: room(window)) do
       0 -> {:none, window}
-      room -> taken(Buffer.take(window.buffer, room), window)
+      room -> window.buffer |> Buffer.take(room) |> taken(how, window)
     end
   end
 
@@ -99,45 +104,54 @@ defmodule ProtonStream.Window do
   def take_many(%__MODULE__{buffer: %{cut: cut, bytes: held} = buffer} = window, most)
       when cut != :raw and held > 0 do
     {bytes, others} = Buffer.first(buffer)
-    room = unread_room(window)
+    left = left(window)
 
-    case many(bytes, cut, room, held, window.size, most, []) do
+    case many(bytes, cut, left, held, window.size, most, []) do
       {[], _, _} ->
         {[], 0, window}
 
-      {payloads, rest, left} ->
+      {payloads, rest, now} ->
         buffer = Buffer.put_back(others, rest)
-        window = %{window | buffer: buffer, sent: window.sent + room - left}
+        window = %{window | buffer: buffer, sent: window.sent + left - now, next: 0}
         {Enum.reverse(payloads), held - buffer.bytes, window}
     end
   end
 
   def take_many(%__MODULE__{} = window, _most), do: {[], 0, window}
 
-  defp many(bytes, cut, room, held, size, most, payloads)
-       when most > 0 and room > 0 and (room >= held or room >= div(size, 2)) do
-    case Buffer.next(cut, bytes) do
-      {payload, rest} ->
-        count = byte_size(bytes) - byte_size(rest)
-        payload = Buffer.own(payload, most_kept(size, count))
-        room = room - Mailbox.cost(payload)
-        many(rest, cut, room, held - count, size, most - 1, [payload | payloads])
-
-      nil ->
-        {payloads, bytes, room}
+  defp many(bytes, cut, left, held, size, most, payloads)
+       when most > 0 and (left >= held + @overhead or left >= div(size, 2) + @overhead) do
+    with {payload, rest} <- Buffer.next(cut, bytes),
+         cost = Mailbox.cost(payload),
+         true <- cost <= left do
+      count = byte_size(bytes) - byte_size(rest)
+      payloads = [Buffer.own(payload, most_kept(size, count)) | payloads]
+      many(rest, cut, left - cost, held - count, size, most - 1, payloads)
+    else
+      _ -> {payloads, bytes, left}
     end
   end
 
-  defp many(bytes, _cut, room, _held, _size, _most, payloads), do: {payloads, bytes, room}
+  defp many(bytes, _cut, left, _held, _size, _most, payloads), do: {payloads, bytes, left}
 
-  defp taken({:ok, payload, count, buffer}, window) do
-    payload = Buffer.own(payload, most_kept(window.size, count))
-    sent = window.sent + Mailbox.cost(payload)
-    {:ok, payload, count, %{window | buffer: buffer, sent: sent}}
+  defp taken({:ok, payload, count, buffer}, how, window) do
+    cost = Mailbox.cost(payload)
+
+    if how == :all or fits?(cost, window) do
+      payload = Buffer.own(payload, most_kept(window.size, count))
+      {:ok, payload, count, %{window | buffer: buffer, sent: window.sent + cost, next: 0}}
+    else
+      {:none, %{window | next: cost}}
+    end
   end
 
-  defp taken({:none, buffer}, window), do: {:none, %{window | buffer: buffer}}
-  defp taken({:too_large, _} = too_large, _window), do: too_large
+  defp taken({:none, buffer}, _how, window), do: {:none, %{window | buffer: buffer}}
+  defp taken({:too_large, _} = too_large, _how, _window), do: too_large
+
+  # Of raw bytes no more were taken than there is room for.
+  defp fits?(_cost, %{buffer: %{cut: :raw}}), do: true
+  defp fits?(_cost, %{sent: same, read: same}), do: true
+  defp fits?(cost, window), do: cost <= left(window)
 
   # Small windows are kept to their size, and so is what goes beyond one.
   defp most_kept(size, count) when size <= 16_384 or count > size, do: 1_024
@@ -155,7 +169,7 @@ defmodule ProtonStream.Window do
   @spec limit(t()) :: integer()
   def limit(%__MODULE__{size: size} = window) do
     if full?(window),
-      do: max(size - min(held(window), div(size, 2)) - Mailbox.overhead(), 0),
+      do: max(size - max(worth_it(window) + @overhead, window.next), 0),
       else: -1
   end
 
@@ -179,17 +193,21 @@ defmodule ProtonStream.Window do
 
   @spec drop(t()) :: t()
   def drop(%__MODULE__{} = window),
-    do: %{window | buffer: Buffer.drop(window.buffer), dropped: 0}
+    do: %{window | buffer: Buffer.drop(window.buffer), dropped: 0, next: 0}
 
   # An owner that holds nothing gets a whole window, however small. Otherwise less than all
   # that waits is worth a message only when it is half a window: who reads byte by byte
   # does not get it byte by byte.
   defp room(%__MODULE__{sent: same, read: same, size: size, extra: extra}), do: size + extra
 
-  defp room(%__MODULE__{size: size} = window) do
-    room = unread_room(window)
-    if room < min(held(window), div(size, 2)), do: 0, else: max(room, 0)
+  defp room(%__MODULE__{} = window) do
+    left = left(window)
+    room = left - @overhead
+    if room < worth_it(window) or left < window.next, do: 0, else: max(room, 0)
   end
 
-  defp unread_room(window), do: window.size - (window.sent - window.read) - Mailbox.overhead()
+  defp worth_it(window), do: min(held(window), div(window.size, 2))
+
+  # What messages may still cost.
+  defp left(window), do: window.size - (window.sent - window.read)
 end

@@ -272,6 +272,29 @@ defmodule ProtonStream.CallbacksTest do
       refute_receive {:info, :timeout}, 200
     end
 
+    test "a timeout that ran out while an earlier message waited is nobody's" do
+      cast = fn
+        :arm, state -> send(state.to, :armed) && {:noreply, state, 200}
+        :disarm, state -> {:noreply, state}
+      end
+
+      pid = worker!("cat", %{cast: cast})
+      GenServer.cast(pid, :arm)
+      assert_receive :armed
+      :erlang.suspend_process(pid)
+      GenServer.cast(pid, :disarm)
+
+      eventually("it has run out", fn ->
+        {:messages, messages} = Process.info(pid, :messages)
+        Enum.any?(messages, &match?({:timeout, _, _}, &1))
+      end)
+
+      :erlang.resume_process(pid)
+      send(pid, :last)
+      assert_receive {:info, :last}
+      refute_received {:info, _}
+    end
+
     test "what a callback throws is its return value" do
       pid = worker!("cat", %{call: fn :throw, _, state -> throw({:reply, :thrown, state}) end})
       assert GenServer.call(pid, :throw) == :thrown

@@ -293,6 +293,56 @@ defmodule ProtonStream.FlowTest do
       assert {byte_size(one), byte_size(two)} == {300_000, 300_000}
     end
 
+    # Each of them, and less than half as much before.
+    for max <- [131_071, 131_073, 262_144, 1_000_000] do
+      @tag max: max
+      test "brings lines of #{max} bytes after shorter ones", %{max: max} do
+        short = div(max, 2) - 10
+
+        script =
+          "for n in 1 2 3; do head -c #{short} /dev/zero; echo; head -c #{max} /dev/zero; echo; done"
+
+        sizes = [short, max, short, max, short, max]
+
+        for opts <- [[], [stdio_window: max], [stdio_window: 1, active: 100]] do
+          assert {out, [], :normal} = lines(sh(script, [line: max] ++ opts), [], [])
+          assert for({:eol, line} <- out, do: byte_size(line)) == sizes
+        end
+
+        assert {[], err, :normal} = lines(sh("{ #{script}; } >&2", line: max), [], [])
+        assert for({:eol, line} <- err, do: byte_size(line)) == sizes
+
+        ps = sh(script, line: max, active: false)
+
+        for size <- sizes,
+            do:
+              assert({:ok, {:stdout, {:eol, <<_::size(size)-unit(8)>>}}} = ProtonStream.read(ps))
+
+        assert ProtonStream.read(ps) == :eof
+
+        {:ok, _} =
+          ProtonStream.start_link(Scripted, "sh", ["-c", script], %{to: self()}, line: max)
+
+        for size <- sizes,
+            do: assert_receive({:stdout, {:eol, <<_::size(size)-unit(8)>>}}, 10_000)
+
+        assert_receive {:exit, :normal}, 10_000
+      end
+    end
+
+    test "keeps an owner to its window that has read a little, whatever comes next" do
+      script = "while :; do head -c 4000 /dev/zero; echo; head -c 10240 /dev/zero; echo; done"
+      ps = sh(script, line: 10_240)
+
+      for _ <- 1..20 do
+        eventually("something waits", fn -> held(ps) > 10_240 end)
+        {:messages, messages} = Process.info(self(), :messages)
+        sizes = for {^ps, {:data, {:eol, line}}} <- messages, do: byte_size(line)
+        assert sizes in [[], [4_000], [10_240]]
+        assert_receive {^ps, {:data, {:eol, _}}}
+      end
+    end
+
     test "keeps an owner that does not read to its window" do
       ps = sh("yes", line: 80)
       eventually("the session is full", fn -> held(ps) > 200_000 end)
@@ -366,6 +416,20 @@ defmodule ProtonStream.FlowTest do
       data = pattern(1_000_000)
       ProtonStream.command(ps, data)
       assert_receive {^ps, {:data, ^data}}
+    end
+
+    test "takes one as large as the window after a smaller one" do
+      for window <- [200_000, 262_144], smaller <- [100_000, 131_071] do
+        ps = echo(packet: 4, stdio_window: window)
+        for n <- [smaller, window, smaller, window], do: ProtonStream.command(ps, pattern(n))
+
+        for n <- [smaller, window, smaller, window] do
+          data = pattern(n)
+          assert_receive {^ps, {:data, ^data}}, 10_000
+        end
+
+        ProtonStream.close(ps)
+      end
     end
 
     test "refuses a write that has no such length, and ends for a command" do
@@ -509,6 +573,23 @@ defmodule ProtonStream.FlowTest do
       heard = for m <- messages, m == :continued or match?({:out, _}, m), do: m
       assert heard |> Enum.take_every(2) |> Enum.map(&elem(&1, 1)) |> Enum.sum() == 3_000
       assert heard |> Enum.drop_every(2) |> Enum.all?(&(&1 == :continued))
+    end
+  end
+
+  test "what is no timeout, and no mode, is refused in words" do
+    ps = sh("cat", active: false)
+
+    for timeout <- [-1, :soon, 1.5, 5_000_000_000],
+        ask <- [&ProtonStream.read/2, &ProtonStream.write(&1, "a", &2)] do
+      assert_raise ArgumentError,
+                   ~r/milliseconds from 0 to 4294967295, got: #{inspect(timeout)}/,
+                   fn ->
+                     ask.(ps, timeout)
+                   end
+    end
+
+    assert_raise ArgumentError, ~r/set_active\/2 takes .*, got: 100000/, fn ->
+      ProtonStream.set_active(ps, 100_000)
     end
   end
 

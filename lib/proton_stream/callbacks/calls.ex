@@ -59,7 +59,7 @@ defmodule ProtonStream.Callbacks.Calls do
   @spec arm(term()) :: term()
   def arm(timeout) when is_integer(timeout) do
     run = Run.get()
-    timer = :erlang.start_timer(timeout, self(), :callback)
+    timer = :erlang.start_timer(timeout, self(), {:"$proton_stream", :timeout})
     Run.put(%{run | delivery: %{run.delivery | timer: timer}})
     nil
   end
