@@ -15,6 +15,7 @@
 
 mod account;
 mod arguments;
+mod chatter;
 mod control;
 mod doctor;
 mod embed;

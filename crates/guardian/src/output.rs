@@ -10,6 +10,7 @@ use proton_stream_protocol::{Credit, FromGuardian, Malformed, Stream};
 use rustix::event::PollFlags;
 use rustix::io::ioctl_fionread;
 
+use crate::chatter::Chatter;
 use crate::outbox::{Outbox, Relayed};
 use crate::room::Room;
 
@@ -45,6 +46,7 @@ pub(crate) struct Output {
     filled: u8,
     /// Since when a pipe that has grown has had little in it.
     idle_since: Option<Instant>,
+    chatter: Chatter,
 }
 
 impl Output {
@@ -62,7 +64,22 @@ impl Output {
             owed: None,
             filled: 0,
             idle_since: None,
+            chatter: Chatter::new(),
         }
+    }
+
+    /// The program has been told something: what it says now may be the answer.
+    pub(crate) fn may_answer(&mut self) {
+        self.chatter.was_told();
+    }
+
+    /// When it is listened to again, if it is left alone now.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        self.chatter.rests_until()
+    }
+
+    pub(crate) fn wake(&mut self, now: Instant) {
+        self.chatter.wake(now);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -116,7 +133,7 @@ impl Output {
     /// What to poll for, if anything.
     pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let pipe = self.pipe.as_ref()?;
-        if self.ready || self.deserted {
+        if self.ready || self.deserted || self.rests_until().is_some() {
             // What the begun frame takes is there.
             None
         } else if self.discarded || self.credit.available() > 0 {
@@ -186,6 +203,7 @@ impl Output {
                     // Another read would only say so: poll tells when there is more, or the end.
                     self.has_given(length);
                     self.is_dry();
+                    self.chatter.was_heard(length, Instant::now());
                 }
                 Relayed::Dry => self.is_dry(),
                 Relayed::End => self.end(outbox),

@@ -185,6 +185,7 @@ impl Run {
 
     /// Moves bytes, both ways.
     pub(crate) fn relay(&mut self, found: &Found, outbox: &mut Outbox<'_>, now: Instant) {
+        self.outputs.iter_mut().for_each(|output| output.wake(now));
         if self.is_closing(found, now) {
             return;
         }
@@ -387,7 +388,8 @@ impl Run {
             Closing::No | Closing::Past => None,
         };
         let reaped = self.reaped_is_due();
-        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped];
+        let rests = self.outputs.iter().filter_map(Output::rests_until).min();
+        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped, rests];
         times.into_iter().flatten().min()
     }
 }

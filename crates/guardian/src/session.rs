@@ -273,7 +273,10 @@ impl Session<'_> {
         let frame = match event {
             Event::Stdin(bytes) => {
                 return match &mut self.phase {
-                    Phase::Running(run) => run.input.accept(bytes),
+                    Phase::Running(run) => {
+                        run.outputs.iter_mut().for_each(Output::may_answer);
+                        run.input.accept(bytes)
+                    }
                     Phase::Over => Ok(()),
                     Phase::Idle | Phase::Starting(_) => {
                         Err(Malformed::Order("STDIN before STARTED"))
