@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use proton_stream_protocol::ToGuardian;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::pipe::{pipe_with, PipeFlags};
 use support::{eventually, Guardian, Said};
 
 /// A program whose exec takes long: it is leased to somebody who does not give it up, which the
@@ -95,8 +97,13 @@ fn who_has_left_before_starts_nothing_and_hears_nothing() {
     let (mark, said) = (directory.join("mark"), directory.join("said"));
     // A guardian is quicker than a program: this one would be seen if it had begun.
     let program = format!("trap '' TERM; : > {}", mark.display());
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     File::from(writer).write_all(&Guardian::opening(&["sh", "-c", &program], &[])).unwrap();
+    // What another test starts at this moment has a copy until its exec.
+    eventually("nobody has the other end", || {
+        let mut fds = [PollFd::new(&reader, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+    });
     let mut guardian = Command::new(env!("CARGO_BIN_EXE_proton-guardian"));
     guardian.arg("session").stdin(File::from(reader)).stdout(File::create(&said).unwrap());
     assert!(guardian.status().unwrap().success());

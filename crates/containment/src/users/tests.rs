@@ -205,7 +205,9 @@ fn a_getent_that_hangs_is_given_up_after_its_deadline() {
 fn a_controller_that_hangs_up_ends_the_wait_for_getent() {
     let mut files = files("cancel");
     files.sources.getent = Some(script(&files, "exec sleep 60"));
-    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    // Others start processes meanwhile.
+    let flags = rustix::pipe::PipeFlags::CLOEXEC;
+    let (reader, writer) = rustix::pipe::pipe_with(flags).expect("a pipe");
     drop(writer);
     let error = resolve(&spec(Some("nobdy"), None, None), &files.sources, Some(reader.as_fd()));
     assert_eq!(error.expect_err("cancelled").errno, libc::ECANCELED);
