@@ -44,26 +44,14 @@ defmodule Bench.Side do
   defp what(port) when is_port(port), do: "a bare port (#{inspect(Port.info(port))})"
   defp what(ps), do: "ours (#{inspect(ProtonStream.info(ps))})"
 
-  @doc "Waits until that many bytes have come."
+  @doc "Waits until that many bytes have come, of whichever stream."
   @spec take(program(), integer()) :: :ok
   def take(_p, left) when left <= 0, do: :ok
 
   def take(p, left) do
     receive do
-      {^p, {:data, data}} -> take(p, left - byte_size(data))
+      {^p, {kind, data}} when kind in [:data, :error] -> take(p, left - byte_size(data))
       {^p, {:exit_status, status}} -> raise "a program ended with status #{status}"
-    after
-      @patience -> raise "#{left} bytes did not come within #{div(@patience, 1000)} s"
-    end
-  end
-
-  @doc "The same, from stdout and stderr."
-  @spec take_any(program(), integer()) :: :ok
-  def take_any(_p, left) when left <= 0, do: :ok
-
-  def take_any(p, left) do
-    receive do
-      {^p, {kind, data}} when kind in [:data, :error] -> take_any(p, left - byte_size(data))
     after
       @patience -> raise "#{left} bytes did not come within #{div(@patience, 1000)} s"
     end

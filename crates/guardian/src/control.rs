@@ -8,16 +8,14 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proton_stream_containment::cgroup::{Attached, Limit};
 use proton_stream_containment::Error;
 
 use crate::account;
+use crate::group::{LOOK, PATIENCE};
 use crate::shell::fail;
-
-/// As long as a guardian waits for processes to stop.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 const USAGE: &str = "group takes the path of a run and one of: stats, freeze, thaw, \
                      limit NAME=VALUE...";
@@ -64,7 +62,7 @@ fn freeze(group: &Attached) -> Result<(), String> {
             let _ = group.freeze(false);
             return Err("its processes did not stop in time".into());
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(LOOK);
     }
     Ok(())
 }

@@ -14,10 +14,10 @@ use crate::outbox::Outbox;
 use crate::report;
 
 /// How often it is looked whether all processes have stopped.
-const LOOK: Duration = Duration::from_millis(1);
+pub(crate) const LOOK: Duration = Duration::from_millis(1);
 
 /// For how long. One in state D stops when the kernel lets go of it.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The answer to a request.
 pub(crate) enum Answer {

@@ -134,7 +134,7 @@ impl Output {
     pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let pipe = self.pipe.as_ref()?;
         if self.ready || self.deserted || self.rests_until().is_some() {
-            // What the begun frame takes is there.
+            // What the begun frame takes is there, and who rests is left alone.
             None
         } else if self.discarded || self.credit.available() > 0 {
             Some((pipe.as_fd(), PollFlags::IN))
@@ -172,7 +172,7 @@ impl Output {
     }
 
     /// Passes on what there is, as far as credit, the controller and the turn allow.
-    pub(crate) fn turn(&mut self, outbox: &mut Outbox<'_>) {
+    pub(crate) fn turn(&mut self, outbox: &mut Outbox<'_>, now: Instant) {
         for _ in 0..FRAMES_A_TURN {
             let Some(pipe) = self.pipe.as_ref() else { return };
             // What a begun frame takes from the pipe needs no credit any more.
@@ -203,7 +203,7 @@ impl Output {
                     // Another read would only say so: poll tells when there is more, or the end.
                     self.has_given(length);
                     self.is_dry();
-                    self.chatter.was_heard(length, Instant::now());
+                    self.chatter.was_heard(length, now);
                 }
                 Relayed::Dry => self.is_dry(),
                 Relayed::End => self.end(outbox),

@@ -203,8 +203,8 @@ impl Run {
         // turn must not hear of one stream only.
         self.stderr_first ^= true;
         let first = usize::from(self.stderr_first);
-        self.outputs[first].turn(outbox);
-        self.outputs[1 - first].turn(outbox);
+        self.outputs[first].turn(outbox, now);
+        self.outputs[1 - first].turn(outbox, now);
     }
 
     fn is_closing(&mut self, found: &Found, now: Instant) -> bool {

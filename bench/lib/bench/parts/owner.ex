@@ -54,7 +54,7 @@ defmodule Bench.Parts.Owner do
         ps = Side.open([stdio_window: window], Side.path("sh"), ["-c", script])
         send(main, {self(), [Side.os_pid(ps), Proc.parent(Side.os_pid(ps))]})
         receive do: (:wake -> :ok)
-        Side.take_any(ps, 4 * window)
+        Side.take(ps, 4 * window)
         Side.close([ps])
         send(main, {self(), :awake})
       end)
@@ -119,7 +119,7 @@ defmodule Bench.Parts.Owner do
   defp read(window, bytes) do
     options = [stdio_window: window]
     ps = Side.open(options, Side.path("head"), ["-c", "#{bytes}", "/dev/zero"])
-    Side.take_any(ps, bytes)
+    Side.take(ps, bytes)
   end
 
   # Bytes in a microsecond for one that does nothing but look for the next window.
@@ -130,7 +130,7 @@ defmodule Bench.Parts.Owner do
     times =
       for _ <- 1..50 do
         send(self(), {other, {:data, payload}})
-        {took, :ok} = Side.microseconds(fn -> Side.take_any(other, window) end)
+        {took, :ok} = Side.microseconds(fn -> Side.take(other, window) end)
         took
       end
 

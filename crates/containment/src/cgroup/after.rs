@@ -44,11 +44,8 @@ impl Cleaning {
         if !is_ours(leaf) {
             return Err(Errno::INVAL);
         }
-        let mut mounts: Vec<&Mount> = hierarchy.v1().iter().chain(hierarchy.tree()).collect();
-        mounts.sort_by(|a, b| a.point.cmp(&b.point));
-        mounts.dedup_by(|a, b| a.point == b.point);
         let mut cleaning = Self { places: Vec::new(), is_busy: false };
-        for mount in mounts {
+        for mount in hierarchy.mounts() {
             cleaning.add(mount, above, leaf)?;
         }
         Ok(cleaning)

@@ -39,11 +39,8 @@ impl Attached {
 
     fn at(hierarchy: &Hierarchy, path: &[u8]) -> Result<Self, Errno> {
         let names = components(path).ok_or(Errno::INVAL)?;
-        let mut mounts: Vec<&Mount> = hierarchy.v1().iter().chain(hierarchy.tree()).collect();
-        mounts.sort_by(|a, b| a.point.cmp(&b.point));
-        mounts.dedup_by(|a, b| a.point == b.point);
         let mut places = Vec::new();
-        for mount in mounts {
+        for mount in hierarchy.mounts() {
             places.extend(place(mount, &names)?);
         }
         if places.is_empty() {

@@ -123,6 +123,14 @@ impl Hierarchy {
         }
     }
 
+    /// Each mount once: version 1 mounts several controllers together.
+    pub(super) fn mounts(&self) -> Vec<&Mount> {
+        let mut mounts: Vec<&Mount> = self.v1().iter().chain(self.tree()).collect();
+        mounts.sort_by(|a, b| a.point.cmp(&b.point));
+        mounts.dedup_by(|a, b| a.point == b.point);
+        mounts
+    }
+
     /// The version 2 tree, with or without controllers.
     pub(super) fn tree(&self) -> Option<&Mount> {
         match self {

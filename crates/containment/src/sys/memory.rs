@@ -57,7 +57,8 @@ const FRAMES: usize = 1024;
 const DEPTH: usize = 128 * 1024;
 
 /// Gives memory back to the kernel that the calling process has used and doesn't need now: free
-/// parts of the heap, the stack below, and what the last start's child had for one. What is used again costs a fault for each page.
+/// parts of the heap, the stack below, and what the last start's child had for one. What is used
+/// again costs a fault for each page.
 #[doc(alias = "malloc_trim")]
 pub fn give_memory_back() {
     launch::forget();
