@@ -1,108 +1,79 @@
 // SPDX-FileCopyrightText: 2026 The proton_stream authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a controller may ask of the program's cgroup (PROTOCOL §9).
+//! `proton-guardian group PATH ...`: what sessions ask of their guardian about a run's cgroup, for
+//! people in a shell, of a run that another guardian holds.
 
-use std::time::{Duration, Instant};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::Instant;
 
-use proton_stream_containment::cgroup::{Limit, Stats};
-use proton_stream_containment::{Error, Program, Step};
-use proton_stream_protocol::FromGuardian;
-use rustix::io::Errno;
+use proton_stream_containment::cgroup::{Attached, Limit};
+use proton_stream_containment::Error;
 
-use crate::outbox::Outbox;
-use crate::report;
+use crate::account;
+use crate::requests::{LOOK, PATIENCE};
+use crate::shell::fail;
 
-/// How often it is looked whether all processes have stopped.
-pub(crate) const LOOK: Duration = Duration::from_millis(1);
+const USAGE: &str = "group takes the path of a run and one of: stats, freeze, thaw, \
+                     limit NAME=VALUE...";
 
-/// For how long. One in state D stops when the kernel lets go of it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The answer to a request.
-pub(crate) enum Answer {
-    Stats(Box<Stats>),
-    Done,
-    Refused(Error),
-    /// It is not known yet.
-    Later,
-}
-
-impl Answer {
-    pub(crate) fn say(&self, outbox: &mut Outbox<'_>) {
-        match self {
-            Answer::Stats(stats) => outbox.answer(&report::stats(stats)),
-            Answer::Done => outbox.answer(&FromGuardian::Done),
-            Answer::Refused(error) => outbox.answer(&report::refused(error)),
-            Answer::Later => {}
-        }
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    let words: Vec<&[u8]> = arguments.iter().map(|word| word.as_bytes()).collect();
+    let [path, what, rest @ ..] = words.as_slice() else { return fail(USAGE) };
+    let group = match Attached::to(path) {
+        Ok(group) => group,
+        Err(error) => return fail(&format!("group: {error}")),
+    };
+    match (*what, rest) {
+        (b"stats", []) => stats(&group),
+        (b"freeze", []) => told(freeze(&group)),
+        (b"thaw", []) => told(group.freeze(false).map_err(|error| said(&error))),
+        (b"limit", [_, ..]) => told(limit(&group, rest)),
+        _ => fail(USAGE),
     }
 }
 
-impl From<Result<(), Error>> for Answer {
-    fn from(result: Result<(), Error>) -> Self {
-        match result {
-            Ok(()) => Answer::Done,
-            Err(error) => Answer::Refused(error),
-        }
+fn said(error: &Error) -> String {
+    error.to_string()
+}
+
+fn told(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => fail(&format!("group: {sentence}")),
     }
 }
 
-pub(crate) fn stats(program: &Program) -> Answer {
-    match program.stats() {
-        Some(stats) => Answer::Stats(Box::new(stats)),
-        // Says why there are none.
-        None => program.update_limits(&[]).into(),
-    }
+fn stats(group: &Attached) -> ExitCode {
+    let lines = account::counted(&group.stats());
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    told(std::io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string()))
 }
 
-pub(crate) fn update_limits(program: &Program, limits: &[Limit]) -> Answer {
-    program.update_limits(limits).into()
-}
-
-/// Processes that are about to stop.
-pub(crate) struct Freezing {
-    next: Instant,
-    give_up: Instant,
-}
-
-impl Freezing {
-    /// Freezes, or thaws; the first takes its time.
-    pub(crate) fn begin(program: &Program, frozen: bool, now: Instant) -> (Answer, Option<Self>) {
-        match program.freeze(frozen) {
-            Ok(()) if frozen && !program.is_frozen() => {
-                (Answer::Later, Some(Freezing { next: now + LOOK, give_up: now + PATIENCE }))
-            }
-            result => (result.into(), None),
-        }
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        self.next
-    }
-
-    /// The answer, once there is one. `is_over` when the program is to end, and was thawed for it.
-    pub(crate) fn look(&mut self, program: &Program, is_over: bool, now: Instant) -> Answer {
-        if is_over {
-            return refused(Errno::CANCELED);
-        }
-        if now < self.next {
-            return Answer::Later;
-        }
-        if program.is_frozen() {
-            return Answer::Done;
-        }
-        if now >= self.give_up {
+fn freeze(group: &Attached) -> Result<(), String> {
+    group.freeze(true).map_err(|error| said(&error))?;
+    let give_up = Instant::now() + PATIENCE;
+    while !group.is_frozen() {
+        if Instant::now() >= give_up {
             // Nobody is left half frozen by a request that failed.
-            let _ = program.freeze(false);
-            return refused(Errno::TIMEDOUT);
+            let _ = group.freeze(false);
+            return Err("its processes did not stop in time".into());
         }
-        self.next = now + LOOK;
-        Answer::Later
+        std::thread::sleep(LOOK);
     }
+    Ok(())
 }
 
-fn refused(errno: Errno) -> Answer {
-    let detail = b"freeze".to_vec();
-    Answer::Refused(Error { step: Step::Cgroup, errno: errno.raw_os_error(), detail })
+fn limit(group: &Attached, words: &[&[u8]]) -> Result<(), String> {
+    let limits = words.iter().map(|word| {
+        let at = word.iter().position(|byte| *byte == b'=');
+        let at = at.ok_or_else(|| format!("{} is not NAME=VALUE", word.escape_ascii()))?;
+        let (name, value) = (word[..at].to_vec(), word[at + 1..].to_vec());
+        Ok(Limit { name, value })
+    });
+    let limits = limits.collect::<Result<Vec<_>, String>>()?;
+    group.update_limits(&limits).map_err(|error| said(&error))
 }

@@ -16,7 +16,6 @@
 mod account;
 mod arguments;
 mod chatter;
-mod control;
 mod doctor;
 mod embed;
 mod ending;
@@ -29,6 +28,7 @@ mod output;
 mod passing;
 mod polling;
 mod report;
+mod requests;
 mod room;
 mod run;
 mod session;
@@ -60,7 +60,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         },
         Some((first, [])) if first == "nursery" => nursery::main(),
         Some((first, [])) if first == "doctor" => doctor::main(),
-        Some((first, rest)) if first == "group" => control::main(rest),
+        Some((first, rest)) if first == "group" => group::main(rest),
         Some((first, rest)) if first == "sweep" => sweep::main(rest),
         _ => shell::main(arguments),
     }

@@ -11,11 +11,11 @@ use proton_stream_protocol::{Cause, FromGuardian, Stream};
 use rustix::event::PollFlags;
 
 use crate::ending::{Ending, SIGTERM};
-use crate::group::{self, Answer, Freezing};
 use crate::input::Input;
 use crate::outbox::Outbox;
 use crate::output::Output;
 use crate::polling::{Found, PollSet, Token};
+use crate::requests::{self, Answer, Freezing};
 use crate::specification::Terms;
 
 /// How often a cgroup that is still busy is tried again: the kernel lets go of
@@ -150,11 +150,11 @@ impl Run {
     }
 
     pub(crate) fn stats(&self) -> Answer {
-        group::stats(&self.program)
+        requests::stats(&self.program)
     }
 
     pub(crate) fn update_limits(&self, limits: &[Limit]) -> Answer {
-        group::update_limits(&self.program, limits)
+        requests::update_limits(&self.program, limits)
     }
 
     pub(crate) fn freeze(&mut self, frozen: bool, now: Instant) -> Answer {

@@ -14,13 +14,13 @@ use rustix::event::PollFlags;
 use rustix::io::{read, Errno};
 
 use crate::ending::{ends_a_guardian, SIGCHLD, SIGURG};
-use crate::group::Answer;
 use crate::inbox::{Event, Inbox};
 use crate::outbox::Outbox;
 use crate::output::Output;
 use crate::passing::Passed;
 use crate::polling::{has_left, Found, PollSet, Token};
 use crate::report;
+use crate::requests::Answer;
 use crate::room::{self, Buffers};
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
