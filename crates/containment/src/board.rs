@@ -21,6 +21,7 @@ const PATH: usize = 500;
 #[repr(C)]
 pub(crate) struct Shared {
     idle: AtomicU32,
+    busy: AtomicU32,
     is_closed: AtomicBool,
     /// The guardian of each slot, or 0. Beside each other, since all are looked through.
     pids: [AtomicU32; SLOTS],
@@ -71,6 +72,11 @@ impl Board {
     /// How many guardians wait for a connection.
     pub fn idle(self) -> u32 {
         self.0.idle.load(SeqCst)
+    }
+
+    /// How many guardians have a run.
+    pub fn busy(self) -> u32 {
+        self.0.busy.load(SeqCst)
     }
 
     /// Nobody is to wait any more. A guardian that ends a run sees that before it waits, or has
@@ -143,7 +149,13 @@ impl Slot {
     /// Its guardian has another run, or none. What was said of the last one is forgotten.
     pub fn set_run(self, run: u64) {
         self.memory.length.store(0, SeqCst);
-        self.memory.run.store(run, SeqCst);
+        // Whoever is killed between the two is counted for ever, and one guardian more may wait.
+        if run != 0 {
+            self.board.0.busy.fetch_add(1, SeqCst);
+        }
+        if self.memory.run.swap(run, SeqCst) != 0 {
+            self.board.0.busy.fetch_sub(1, SeqCst);
+        }
     }
 
     /// The path of the run's group. One that is too long is not said.
@@ -204,6 +216,17 @@ mod tests {
         let page = 4096 / std::mem::size_of::<SlotMemory>() + 1;
         assert!(runs[50 + page..100 - page].iter().all(|run| *run == 0), "{runs:?}");
         board.clear(SLOTS..SLOTS + 1);
+    }
+
+    #[test]
+    fn those_that_have_a_run_are_counted() {
+        let board = Board::new().expect("memory");
+        let slots = [0, 1].map(|index| board.slot(index).expect("a slot"));
+        let busy = [(0, 7), (0, 8), (1, 9), (0, 0), (0, 0), (1, 0)].map(|(index, run)| {
+            slots[index].set_run(run);
+            board.busy()
+        });
+        assert_eq!(busy, [1, 1, 2, 1, 1, 0]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use memmap2::MmapMut;
+use proton_stream_containment::give_memory_back;
 use proton_stream_containment::pipe::{capacity, set_capacity};
 use rustix::pipe::pipe;
 
@@ -49,6 +50,13 @@ pub(crate) struct Buffers {
 impl Buffers {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Buffers { read: buffer(READ)?, frame: buffer(FRAME)? })
+    }
+
+    /// Between two runs: gives their memory back, and what else a run has used.
+    pub(crate) fn give_back(&mut self) {
+        forget(&mut self.read);
+        forget(&mut self.frame);
+        give_memory_back();
     }
 }
 

@@ -26,7 +26,7 @@ use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
 
 /// A program that has run for so long may run for days. What its start has used is given back, once.
-const SETTLED: Duration = Duration::from_secs(1);
+pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 
 /// HELLO waits so long for what comes of a start, to be said in one go: each word wakes the
 /// controller.

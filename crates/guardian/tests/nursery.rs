@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -205,6 +206,24 @@ fn one_guardian_waits_also_after_there_were_many() {
     assert!(busy.iter().all(|pid| children(nursery.pid()).contains(pid)), "{busy:?}");
     drop(runs);
     eventually("one waits again", waits);
+}
+
+#[test]
+fn of_guardians_whose_runs_end_together_half_wait_for_more() {
+    let nursery = Nursery::new();
+    let start = |from| (from..from + 60).map(|run| nursery.run(run, &["cat"], &[])).collect();
+    let forked = |runs: &[(Guardian, u32, u32)]| runs.iter().map(|(_, _, pid)| *pid).collect();
+    let runs: Vec<_> = start(1);
+    let first: HashSet<u32> = forked(&runs);
+    drop(runs);
+    eventually("the other half has left", || children(nursery.pid()).len() < 40);
+    let runs: Vec<_> = start(101);
+    let again: HashSet<u32> = forked(&runs);
+    // One of those that waited had no run before.
+    let kept = first.intersection(&again).count();
+    assert!((20..40).contains(&kept), "{kept}");
+    drop(runs);
+    eventually("one waits in the end", || children(nursery.pid()).len() == 1);
 }
 
 #[test]

@@ -26,7 +26,7 @@ defmodule ProtonStream.Guardian.Socket do
     high_watermark: @never_busy,
     high_msgq_watermark: @never_busy,
     sndbuf: @room,
-    recbuf: @room,
+    buffer: @room,
     show_econnreset: true
   ]
 

@@ -5,7 +5,7 @@ defmodule Bench.Parts.Start do
   @moduledoc false
 
   # `true` by absolute path, from the open to its exit status: one at a time, and by eight
-  # owners at once. And many `sleep`s opened by one owner and closed again.
+  # owners at once. And many `sleep`s opened and closed again, by one owner and by eight.
 
   import Bench.Numbers, only: [figure: 4, percentile: 2, short: 1]
   alias Bench.{Proc, Side}
@@ -21,7 +21,9 @@ defmodule Bench.Parts.Start do
 
     one_at_a_time(path, if(quick?, do: 30, else: 200), if(quick?, do: 3, else: 11)) ++
       at_once(path, if(quick?, do: 5, else: 40), if(quick?, do: 3, else: 11)) ++
-      many(if(quick?, do: 50, else: 1_000), if(quick?, do: 2, else: 9))
+      Enum.flat_map([1, @owners], fn owners ->
+        many(owners, if(quick?, do: 48, else: 1_000), if(quick?, do: 2, else: 9))
+      end)
   end
 
   defp one_at_a_time(path, times, rounds) do
@@ -83,31 +85,47 @@ defmodule Bench.Parts.Start do
   # `Port.open/2` returns before there is a process, let alone the program, so the time ends
   # when each process has become its program. A port has no close that ends a `sleep`, so
   # closing has no counterpart.
-  defp many(count, rounds) do
+  defp many(owners, count, rounds) do
     sleep = Side.path("sleep")
 
     rounds =
       Side.rounds(@sides, rounds, fn side ->
-        Side.alone(fn ->
-          {opening, {programs, _}} =
-            Side.microseconds(fn ->
-              programs = for _ <- 1..count, do: Side.open(side, sleep, ["1000"])
-              {programs, Enum.each(programs, &runs(Side.os_pid(&1)))}
-            end)
+        {opening, tasks} =
+          Side.microseconds(fn ->
+            tasks = for _ <- 1..owners, do: owner(side, sleep, div(count, owners))
+            for %{pid: pid} <- tasks, do: receive(do: ({:open, ^pid} -> :ok))
+            tasks
+          end)
 
-          {closing, :ok} = Side.microseconds(fn -> Side.close(programs) end)
-          {opening / count, side != :port && closing / count}
-        end)
+        {closing, _} =
+          Side.microseconds(fn ->
+            for %{pid: pid} <- tasks, do: send(pid, :close)
+            Task.await_many(tasks, :infinity)
+          end)
+
+        {opening / count, side != :port && closing / count}
       end)
 
     for {id, what, index} <- [{"open", "opening", 0}, {"close", "closing", 1}] do
       figure(
-        "start.many.#{id}",
-        "#{what} #{count} sleeps, each",
+        "start.many.#{id}.#{owners}",
+        "#{what} #{count} sleeps, each; owners: #{owners}",
         "µs",
         for(round <- rounds, do: Map.new(round, fn {side, both} -> {side, elem(both, index)} end))
       )
     end
+  end
+
+  # It says when its programs run, and closes them when it is told.
+  defp owner(side, path, count) do
+    bench = self()
+
+    Task.async(fn ->
+      programs = for _ <- 1..count, do: Side.open(side, path, ["1000"])
+      Enum.each(programs, &runs(Side.os_pid(&1)))
+      send(bench, {:open, self()})
+      receive(do: (:close -> Side.close(programs)))
+    end)
   end
 
   defp runs(pid), do: Proc.name(pid) == "sleep" || runs(pid)

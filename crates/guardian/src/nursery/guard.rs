@@ -17,7 +17,7 @@ use rustix::process::{chdir, getppid, set_parent_process_death_signal, setsid, P
 
 use super::door::{Door, Knock};
 use crate::room::Buffers;
-use crate::session::{self, Nursed};
+use crate::session::{self, Nursed, SETTLED};
 
 /// What a guardian needs to know.
 #[derive(Clone, Copy)]
@@ -39,11 +39,13 @@ const FAILED: u8 = 125;
 /// So many wait for connections at any time.
 pub(crate) const SPARE: u32 = 1;
 
-/// So many at most. Who ends a run while they do goes at once.
+/// So many at most, or as many as have a run: what ends together is often started together again.
+/// Who ends a run while they wait goes at once.
 const MOST_SPARE: u32 = 16;
 
-/// And those above the first for no longer than this.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// And those above the first for no longer than this after the memory of their last run was given
+/// back.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// After so many runs a fresh one takes over: whatever they have left in its memory goes with it.
 const MOST_RUNS: usize = 1000;
@@ -60,7 +62,7 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
     // Its nursery has counted it among those that wait.
     let mut is_counted = true;
     for _ in 0..MOST_RUNS {
-        let next = wait(&door, &bell, &mut signals, &errand, is_counted);
+        let next = wait(&door, &bell, &mut signals, &mut buffers, &errand, is_counted);
         let Some((connection, run)) = next else { return 0 };
         is_counted = false;
         errand.slot.set_run(run);
@@ -78,10 +80,12 @@ fn wait(
     door: &Door,
     bell: &OwnedFd,
     signals: &mut Signals,
+    buffers: &mut Buffers,
     errand: &Errand,
     mut is_counted: bool,
 ) -> Option<(OwnedFd, u64)> {
     let (slot, board) = (errand.slot, errand.slot.board());
+    let is_fresh = is_counted;
     // One that waits goes with its nursery; one that has a run only hears of it.
     let hears = |signal| set_parent_process_death_signal(Some(signal)).is_ok();
     if !hears(Signal::KILL) || !is_child_of(errand.nursery) {
@@ -92,11 +96,16 @@ fn wait(
             true => board.idle().saturating_sub(1),
             false => slot.wait(),
         };
-        if board.is_closed() || others >= MOST_SPARE && slot.leave(SPARE) {
+        if board.is_closed() || others >= MOST_SPARE.max(board.busy()) && slot.leave(SPARE) {
             return None;
         }
-        let patience = (others >= SPARE).then_some(PATIENCE);
-        let mut knock = door.wait(patience, signals);
+        let mut knock = door.wait(Some(SETTLED), signals);
+        if matches!(knock, Knock::Nobody) {
+            if !is_fresh {
+                buffers.give_back();
+            }
+            knock = door.wait((others >= SPARE).then_some(PATIENCE), signals);
+        }
         if matches!(knock, Knock::Nobody) {
             if slot.leave(SPARE) {
                 // Who has come since then may have been announced to this one only.
