@@ -11,7 +11,7 @@ defmodule ProtonStream.Application do
 
   @impl true
   def start(_type, _args) do
-    Supervisor.start_link([ProtonStream.Nursery],
+    Supervisor.start_link([ProtonStream.Nursery, ProtonStream.Nursery.Kept],
       strategy: :one_for_one,
       name: ProtonStream.Supervisor
     )

@@ -62,6 +62,7 @@ defmodule ProtonStream.Frame do
           | {:limits, [{binary(), binary()}]}
           | {:freeze, boolean()}
           | {:output_gone, stream()}
+          | {:again, run :: non_neg_integer(), package :: binary(), Fields.t()}
   @type from_guardian ::
           {:hello, package :: binary()}
           | {:started,
@@ -105,6 +106,7 @@ defmodule ProtonStream.Frame do
     0x09 => {1, 65_536},
     0x0A => {1, 1},
     0x0B => {1, 1},
+    0x0C => {8, 8 + 16 * @mib},
     0x81 => {0, 65_536},
     0x82 => {0, 65_536},
     0x83 => {0, 65_536},
@@ -144,6 +146,10 @@ defmodule ProtonStream.Frame do
   def encode({:freeze, frozen?}), do: <<0x0A, flag(frozen?, 1)>>
   def encode({:output_gone, stream}), do: <<0x0B, code(@streams, stream)>>
   def encode({:open, package, fields}), do: [0x01, Body.head(package) | Fields.encode(fields)]
+
+  def encode({:again, run, package, fields}),
+    do: {:open, package, fields} |> encode() |> again(run)
+
   def encode({:hello, package}), do: [0x81 | Body.head(package)]
 
   def encode({:started, started}) do
@@ -190,6 +196,10 @@ defmodule ProtonStream.Frame do
       | for(pid <- report.survivors, do: <<pid::32>>)
     ]
   end
+
+  @doc "An encoded OPEN as AGAIN, for a connection whose last run is over."
+  @spec again(iodata(), non_neg_integer()) :: iodata()
+  def again([0x01 | body], run), do: [<<0x0C, run::64>> | body]
 
   @doc """
   Judges a header: is this a type that may come from there, with a body of this length?

@@ -8,17 +8,23 @@ defmodule ProtonStream.Guardian do
   # guardian that it forked, or a port program of its own. The session knows only what is
   # here: frames go in, `event/2` tells which of its messages are frames or the end.
 
+  alias ProtonStream.Frame
   alias ProtonStream.Guardian.Socket
   alias ProtonStream.Nursery
+  alias ProtonStream.Nursery.Kept
 
   @enforce_keys [:port]
-  defstruct [:port, :nursery, :run]
+  defstruct [:port, :nursery, :run, kept?: false]
 
-  @typedoc "`port` is a socket where there is a nursery, known by its port, and a run's number."
+  @typedoc """
+  `port` is a socket where there is a nursery, known by its port, and a run's number. One that
+  is kept had another run before.
+  """
   @type t :: %__MODULE__{
           port: port(),
           nursery: port() | nil,
-          run: non_neg_integer() | nil
+          run: non_neg_integer() | nil,
+          kept?: boolean()
         }
   @type why ::
           {:signal, pos_integer()} | {:exit_status, non_neg_integer()} | :epipe | atom()
@@ -35,18 +41,28 @@ defmodule ProtonStream.Guardian do
   def transport(%__MODULE__{nursery: nil}), do: :port
   def transport(%__MODULE__{}), do: :nursery
 
-  @doc "Has the nursery fork a guardian, and sends it a first frame."
+  @doc "A guardian that the nursery has forked, and which is sent an OPEN frame."
   @spec fork(iodata(), integer() | :infinity) :: {:ok, t()} | {:error, term()}
-  def fork(first, deadline) do
+  def fork(open, deadline) do
     with {:ok, path} <- executable(),
-         %{} = nursery <- Nursery.address(path),
-         run = System.unique_integer([:positive]),
-         {:ok, socket} <- Socket.connect(nursery, run, first, deadline) do
-      {:ok, %__MODULE__{port: socket, nursery: nursery.port, run: run}}
+         %{} = nursery <- Nursery.address(path) do
+      run = System.unique_integer([:positive])
+      guardian = %__MODULE__{port: Kept.take(nursery.port), nursery: nursery.port, run: run}
+      fork(guardian, nursery, open, deadline)
     else
       nil -> {:error, :no_nursery}
       error -> error
     end
+  end
+
+  defp fork(%__MODULE__{port: nil} = guardian, nursery, open, deadline) do
+    with {:ok, socket} <- Socket.connect(nursery, guardian.run, open, deadline),
+         do: {:ok, %{guardian | port: socket}}
+  end
+
+  defp fork(%__MODULE__{} = guardian, _nursery, open, _deadline) do
+    __MODULE__.send(guardian, Frame.again(open, guardian.run))
+    {:ok, %{guardian | kept?: true}}
   end
 
   @doc "Starts a guardian as a port program, and sends it a first frame."
@@ -140,6 +156,12 @@ defmodule ProtonStream.Guardian do
   """
   @spec close(t()) :: :ok
   def close(%__MODULE__{port: port}), do: let_go(port)
+
+  @doc "Lets go of a guardian whose run is over and has left nothing: it may have another one."
+  @spec keep(t()) :: :ok
+  def keep(%__MODULE__{nursery: nursery, port: socket} = guardian) do
+    if nursery == nil or not Kept.keep(socket, nursery), do: close(guardian), else: :ok
+  end
 
   @doc "Lets go of a port of whatever kind, as `close/1` does."
   @spec let_go(port()) :: :ok

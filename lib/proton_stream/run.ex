@@ -275,6 +275,11 @@ defmodule ProtonStream.Run do
     end
   end
 
+  @doc "Whether the guardian has said its last word, and has nothing left to do."
+  @spec clean?(t()) :: boolean()
+  def clean?(%__MODULE__{report: %{survivors: [], cause: cause}}) when is_atom(cause), do: true
+  def clean?(%__MODULE__{}), do: false
+
   @doc "The guardian does nothing any more. Who can't have it killed leaves its program alive."
   @spec given_up(t()) :: {:waiting | :ended, t()}
   def given_up(%__MODULE__{guardian: guardian} = run) do

@@ -271,7 +271,7 @@ defmodule ProtonStream.Session do
   # The guardian waits for nothing but to be let go of, which takes longer than to tell.
   defp told(run, ps) do
     reply = run.mode.ended(run, %{ps | port: nil})
-    Guardian.close(run.guardian)
+    if Run.clean?(run), do: Guardian.keep(run.guardian), else: Guardian.close(run.guardian)
     reply
   end
 

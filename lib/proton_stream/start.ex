@@ -53,6 +53,7 @@ defmodule ProtonStream.Start do
     else
       {:ended, reason} -> {:cancelled, reason}
       :begun -> {:error, :timeout}
+      :left -> fork(open, options, deadline, watch)
       _ -> open(open, options, deadline, watch)
     end
   end
@@ -68,6 +69,8 @@ defmodule ProtonStream.Start do
     case next(guardian, soon, watch) do
       {:ok, {:hello, _}} = hello -> hello
       :timeout -> guardian |> last_word(deadline, watch) |> let_go(guardian)
+      # It went before it was asked.
+      {:closed, _} when guardian.kept? -> let_go(:left, guardian)
       other -> let_go(other, guardian)
     end
   end

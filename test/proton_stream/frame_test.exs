@@ -52,7 +52,7 @@ defmodule ProtonStream.FrameTest do
     :rand.seed(:exsss, {1, 2, 3})
 
     for _ <- 1..20_000, from <- [:controller, :guardian] do
-      type = Enum.random(Enum.concat([0x00..0x0B, 0x80..0x8E, [0xFF]]))
+      type = Enum.random(Enum.concat([0x00..0x0C, 0x80..0x8E, [0xFF]]))
       bytes = <<type, :rand.bytes(:rand.uniform(64) - 1)::binary>>
       assert {kind, _} = Frame.decode(bytes, from)
       assert kind in [:ok, :error]
@@ -118,8 +118,8 @@ defmodule ProtonStream.FrameTest do
   defp meaning({:died, run, {kind, code}, survivors}),
     do: "died run=#{run} #{kind}=#{code} survivors=#{Enum.join(survivors, ",")}"
 
-  defp meaning({:open, package, fields}),
-    do: Enum.join(["open package=#{quoted(package)}" | Enum.map(fields, &field/1)], " ")
+  defp meaning({:open, package, fields}), do: "open " <> opened(package, fields)
+  defp meaning({:again, run, package, fields}), do: "again run=#{run} " <> opened(package, fields)
 
   defp meaning({:hello, package}), do: "hello package=#{quoted(package)}"
 
@@ -186,6 +186,9 @@ defmodule ProtonStream.FrameTest do
       "user=#{report.user_time} system=#{report.system_time} rss=#{report.max_rss} " <>
       "survivors=#{Enum.join(report.survivors, ",")}"
   end
+
+  defp opened(package, fields),
+    do: Enum.join(["package=#{quoted(package)}" | Enum.map(fields, &field/1)], " ")
 
   defp field({:groups, names}), do: "groups=#{quoted(Enum.map_join(names, &(&1 <> <<0>>)))}"
   defp field({:stdio, stdio}), do: "stdio=#{stdio |> Tuple.to_list() |> Enum.join(",")}"

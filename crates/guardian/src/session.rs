@@ -60,6 +60,8 @@ pub(crate) struct Nursed<'t> {
     pub(crate) announce: Announce<'t>,
     /// Is told when the nursery may be gone.
     pub(crate) bereft: &'t dyn Fn(),
+    /// Is asked whether another run may follow on the same connection, and told its number.
+    pub(crate) again: &'t dyn Fn(u64) -> bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -251,7 +253,8 @@ impl Session<'_> {
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => return self.controller_is_gone(now),
         };
-        if self.hearing != Hearing::Frames {
+        let is_goodbye = self.hearing == Hearing::Goodbye && self.nursed.is_some();
+        if self.hearing != Hearing::Frames && !is_goodbye {
             return;
         }
         // Out of `self` while it is read from: what it tells changes the rest.
@@ -259,10 +262,16 @@ impl Session<'_> {
         loop {
             let heard = match inbox.next(&mut bytes) {
                 Ok(None) => break,
+                Ok(Some(event)) if self.hearing == Hearing::Goodbye => self.hear_again(event, now),
                 Ok(Some(event)) => self.hear(event, now),
                 Err(malformed) => Err(malformed),
             };
             if let Err(malformed) = heard {
+                if self.hearing == Hearing::Goodbye {
+                    // There is nothing to be ended, and nobody to be told.
+                    self.hearing = Hearing::Gone;
+                    return;
+                }
                 return self.refuse(&malformed, now);
             }
         }
@@ -288,6 +297,7 @@ impl Session<'_> {
         match (frame, &mut self.phase) {
             (ToGuardian::Open(open), Phase::Idle) => self.open(&open, now),
             (ToGuardian::Open(_), _) => return Err(Malformed::Order("a second OPEN")),
+            (ToGuardian::Again { .. }, _) => return Err(Malformed::Order("AGAIN before EXIT")),
             (_, Phase::Idle) => return Err(Malformed::Order("a frame before OPEN")),
             (ToGuardian::Credit { stream, bytes }, Phase::Running(run)) => {
                 run.output(stream).grant(bytes)?;
@@ -318,6 +328,23 @@ impl Session<'_> {
             (ToGuardian::Close, _) => self.end(Cause::Close, now),
             (_, Phase::Starting(_) | Phase::Running(_) | Phase::Over) => {}
         }
+        Ok(())
+    }
+
+    /// After the last frame of a run: what was on its way to that is nobody's, and another run may
+    /// follow.
+    fn hear_again(&mut self, event: Event<'_, '_>, now: Instant) -> Result<(), Malformed> {
+        let Event::Frame(kind, body) = event else { return Ok(()) };
+        let ToGuardian::Again { run, open } = ToGuardian::decode(kind, body)? else {
+            return Ok(());
+        };
+        if self.left || !self.nursed.is_some_and(|nursed| (nursed.again)(run)) {
+            return Err(Malformed::Order("AGAIN where no run may follow"));
+        }
+        self.hearing = Hearing::Frames;
+        self.phase = Phase::Idle;
+        self.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
+        self.open(&open, now);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use std::sync::mpsc::{channel, Receiver};
 use std::time::Duration;
 
 use proton_stream_protocol::{
-    Ending, ExitKind, Field, FromNursery, Header, Limit, Preamble, ToGuardian, ToNursery,
+    Ending, ExitKind, Field, FromNursery, Header, Limit, Preamble, Stream, ToGuardian, ToNursery,
     HEADER_LENGTH, SECRET_LENGTH,
 };
 use rustix::process::{kill_process, Pid, Signal};
@@ -130,6 +130,14 @@ impl Nursery {
         (guardian, pid, parent(pid))
     }
 
+    /// A connection whose run is over, with the pid of its guardian.
+    fn kept(&self, run: u64) -> (Guardian, u32) {
+        let (mut guardian, _, forked) = self.run(run, &["cat"], &[]);
+        guardian.say(&ToGuardian::Eof);
+        assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
+        (guardian, forked)
+    }
+
     fn sh(&self, run: u64, script: &str) -> (Guardian, u32, u32) {
         self.run(run, &["sh", "-c", script], &[])
     }
@@ -194,6 +202,86 @@ fn a_program_runs_as_with_a_guardian_of_its_own() {
     // It serves the next one, or another one does.
     let (_guardian, _, next) = nursery.run(2, &["cat"], &[]);
     assert_eq!(parent(next), nursery.pid());
+}
+
+/// Has a connection's guardian run another program.
+fn again(guardian: &mut Guardian, run: u64, program: &[&str], fields: &[Field<'_>]) {
+    let opening = Guardian::opening(program, fields);
+    let header = Header::to_guardian(*opening.first_chunk::<HEADER_LENGTH>().unwrap()).unwrap();
+    let Ok(ToGuardian::Open(open)) = ToGuardian::decode(header.kind, &opening[HEADER_LENGTH..])
+    else {
+        panic!("no OPEN")
+    };
+    guardian.say(&ToGuardian::Again { run, open });
+}
+
+#[test]
+fn runs_follow_each_other_on_a_connection_and_what_was_late_is_nobodys() {
+    let mut nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    for (run, text) in [(2, "one\n"), (3, "two\n")] {
+        // Of the run before, which would be out of place in the next one, or of influence on it.
+        guardian.say(&ToGuardian::Stdin(&[b'x'; 100_000]));
+        guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 1 });
+        guardian.say(&ToGuardian::Signal { number: 9, tree: true });
+        guardian.say(&ToGuardian::Eof);
+        guardian.say(&ToGuardian::Close);
+        again(&mut guardian, run, &["cat"], &[Field::Credit { stdout: 4, stderr: 4 }]);
+        let pid = guardian.started(&["cat"]);
+        assert_eq!(parent(pid), forked);
+        guardian.say(&ToGuardian::Stdin(text.as_bytes()));
+        guardian.hear_until(text);
+        guardian.say(&ToGuardian::Stdin(b"more"));
+        guardian.say(&ToGuardian::Eof);
+        guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 4 });
+        let outcome = guardian.hear_out();
+        assert_eq!(outcome.stdout, b"more");
+        assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(0));
+    }
+    // It is the last run's guardian.
+    nursery.say(&ToNursery::Kill { run: 2 });
+    assert_eq!(nursery.hear(), Told::Died(2, Ending::Unknown, vec![]));
+    assert!(is_alive(forked));
+    drop(guardian);
+    let mut run = 3;
+    eventually("it has one of another connection", || {
+        run += 1;
+        nursery.kept(run).1 == forked
+    });
+}
+
+#[test]
+fn a_run_that_follows_is_killed_with_its_guardian_as_the_first_is() {
+    let nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    again(&mut guardian, 2, &["sh", "-c", "(setsid sleep 60 &) ; exec sleep 60"], &[]);
+    let pid = guardian.started(&["sh"]);
+    signal(forked, Signal::KILL);
+    assert_eq!(nursery.hear(), Told::Died(2, Ending::Signalled(9), vec![]));
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn no_run_follows_where_that_would_be_out_of_order() {
+    let mut nursery = Nursery::new();
+    // While another one runs, it ends that.
+    let (mut guardian, pid, _) = nursery.run(1, &["sleep", "60"], &[]);
+    again(&mut guardian, 2, &["cat"], &[]);
+    assert!(matches!(guardian.hear(), Said::Error { code: 2, .. }));
+    await_death(pid);
+    // Without a number; with nonsense; without a nursery, which would adopt what it leaves.
+    let (mut guardian, _) = nursery.kept(3);
+    again(&mut guardian, 0, &["cat"], &[]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    let (mut guardian, _) = nursery.kept(4);
+    guardian.say_bytes(&[0xff; 8]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    let (mut guardian, forked) = nursery.kept(5);
+    signal(nursery.pid(), Signal::KILL);
+    nursery.wait();
+    again(&mut guardian, 6, &["cat"], &[]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    await_death(forked);
 }
 
 #[test]

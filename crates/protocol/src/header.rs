@@ -6,6 +6,9 @@ use crate::{kind, Malformed, Stream, MAX_DATA, MAX_OPEN, MAX_TEXT};
 /// The bytes before each body: four of length, one of type (§1).
 pub const HEADER_LENGTH: usize = 5;
 
+/// What comes before OPEN's body in AGAIN: a run's number (§10).
+const RUN_LENGTH: usize = 8;
+
 /// A frame's type and the length of its body, both already judged (§1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -29,6 +32,7 @@ impl Header {
         Self::judge(bytes, |kind| {
             Some(match kind {
                 kind::OPEN => Allowed::Between(0, MAX_OPEN),
+                kind::AGAIN => Allowed::Between(RUN_LENGTH, RUN_LENGTH + MAX_OPEN),
                 kind::STDIN => Allowed::Between(0, MAX_DATA),
                 kind::CREDIT => Allowed::Exactly(5),
                 kind::SIGNAL => Allowed::Exactly(2),

@@ -110,6 +110,7 @@ mod kind {
     pub(crate) const LIMITS: u8 = 0x09;
     pub(crate) const FREEZE: u8 = 0x0a;
     pub(crate) const OUTPUT_GONE: u8 = 0x0b;
+    pub(crate) const AGAIN: u8 = 0x0c;
     pub(crate) const HELLO: u8 = 0x81;
     pub(crate) const STARTED: u8 = 0x82;
     pub(crate) const START_ERROR: u8 = 0x83;

@@ -39,6 +39,13 @@ pub enum ToGuardian<'a> {
     Freeze(bool),
     /// Close the stream that the program writes: nobody reads it any more (§6).
     OutputGone(Stream),
+    /// Another program on a connection whose last one is dead (§10).
+    Again {
+        /// Its run.
+        run: u64,
+        /// Its specification.
+        open: Open<'a>,
+    },
 }
 
 impl<'a> ToGuardian<'a> {
@@ -50,6 +57,11 @@ impl<'a> ToGuardian<'a> {
         let mut cursor = Cursor::new(body);
         let frame = match kind {
             kind::OPEN => return Open::decode(body).map(ToGuardian::Open),
+            kind::AGAIN => {
+                let run = cursor.u64("run")?;
+                let open = Open::decode(cursor.rest())?;
+                return Ok(ToGuardian::Again { run, open });
+            }
             kind::STDIN => ToGuardian::Stdin(cursor.rest()),
             kind::CREDIT => ToGuardian::Credit {
                 stream: Stream::from_number(cursor.u8("stream")?)?,
@@ -94,6 +106,10 @@ impl<'a> ToGuardian<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             ToGuardian::Open(open) => put_frame(kind::OPEN, out, |out| open.encode(out)),
+            ToGuardian::Again { run, open } => put_frame(kind::AGAIN, out, |out| {
+                out.extend_from_slice(&run.to_be_bytes());
+                open.encode(out);
+            }),
             ToGuardian::Stdin(bytes) => {
                 put_frame(kind::STDIN, out, |out| out.extend_from_slice(bytes))
             }

@@ -91,7 +91,7 @@ fn from_guardian() -> impl Strategy<Value = FromGuardian<'static>> {
                 cgroup
             }
         ),
-        (1..=11_u8, any::<u32>(), bytes())
+        (1..=12_u8, any::<u32>(), bytes())
             .prop_map(|(step, errno, detail)| FromGuardian::StartError { step, errno, detail }),
         (stream(), bytes())
             .prop_filter("not empty", |(_, bytes)| !bytes.is_empty())

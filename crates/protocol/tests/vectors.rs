@@ -92,13 +92,16 @@ fn limit(Limit { name, value }: &Limit<'_>) -> String {
     format!("limit={},{}", text(name), text(value))
 }
 
+fn opened(Open { package, fields }: &Open<'_>) -> String {
+    let mut words = vec![format!("package={}", text(package))];
+    words.extend(fields.iter().map(field));
+    words.join(" ")
+}
+
 fn to_guardian(frame: &ToGuardian<'_>) -> String {
     match frame {
-        ToGuardian::Open(Open { package, fields }) => {
-            let mut words = vec![format!("open package={}", text(package))];
-            words.extend(fields.iter().map(field));
-            words.join(" ")
-        }
+        ToGuardian::Open(open) => format!("open {}", opened(open)),
+        ToGuardian::Again { run, open } => format!("again run={run} {}", opened(open)),
         ToGuardian::Stdin(bytes) => format!("stdin {}", text(bytes)),
         ToGuardian::Credit { stream, bytes } => {
             format!("credit stream={} bytes={bytes}", stream.number())

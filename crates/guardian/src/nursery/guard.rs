@@ -8,6 +8,7 @@
 //! which is started often costs no guardian each time. What it knows of a run it has forgotten by
 //! the next.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -61,12 +62,14 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
     let Ok(mut buffers) = Buffers::new() else { return FAILED };
     // Its nursery has counted it among those that wait.
     let mut is_counted = true;
-    for _ in 0..MOST_RUNS {
+    let runs = Cell::new(0);
+    while runs.get() < MOST_RUNS {
         let next = wait(&door, &bell, &mut signals, &mut buffers, &errand, is_counted);
         let Some((connection, run)) = next else { return 0 };
         is_counted = false;
+        runs.set(runs.get() + 1);
         errand.slot.set_run(run);
-        let status = serve(&connection, &door, &mut signals, &mut buffers, &errand);
+        let status = serve(&connection, &door, &mut signals, &mut buffers, &errand, &runs);
         if status != 0 {
             return status;
         }
@@ -135,6 +138,12 @@ fn wait(
     }
 }
 
+/// As a port program it would have been started there. The link leads to the directory itself,
+/// whatever its name is now, also when it has none any more.
+fn enter_directory(errand: &Errand) -> bool {
+    chdir(format!("/proc/{}/cwd", errand.controller)).is_ok()
+}
+
 fn is_child_of(nursery: u32) -> bool {
     getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| pid.get().unsigned_abs() == nursery)
 }
@@ -145,10 +154,9 @@ fn serve(
     signals: &mut Signals,
     buffers: &mut Buffers,
     errand: &Errand,
+    runs: &Cell<usize>,
 ) -> u8 {
-    // As a port program it would have been started there. The link leads to the directory itself,
-    // whatever its name is now, also when it has none any more.
-    if chdir(format!("/proc/{}/cwd", errand.controller)).is_err() {
+    if !enter_directory(errand) {
         return FAILED;
     }
     let announce = |path: &[u8]| errand.slot.set_group(path);
@@ -157,10 +165,18 @@ fn serve(
             door.shut();
         }
     };
+    let again = |run| {
+        let may = run != 0 && runs.get() < MOST_RUNS && is_child_of(errand.nursery);
+        if may {
+            runs.set(runs.get() + 1);
+            errand.slot.set_run(run);
+        }
+        may && enter_directory(errand)
+    };
     // It may have gone before it was said which signal tells of that.
     bereft();
     let connection = connection.as_fd();
-    let nursed = Nursed { announce: &announce, bereft: &bereft };
+    let nursed = Nursed { announce: &announce, bereft: &bereft, again: &again };
     match session::serve(connection, connection, signals, buffers, Some(nursed)) {
         Ok(false) => 0,
         Ok(true) => LEFT,
