@@ -15,7 +15,7 @@ defmodule ProtonStream.Nursery.Kept do
 
   alias ProtonStream.Guardian
 
-  # So many at most, each for so many milliseconds.
+  # So many, or a few more where several come at the same time; each for so many milliseconds.
   @most 16
   @patience 1_000
 

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 The proton_stream authors
+# SPDX-License-Identifier: Apache-2.0
+
+defmodule ProtonStream.Nursery.KeptTest do
+  # Connections whose run is over. Not async: there is one table of them.
+  use ExUnit.Case, async: false
+
+  import ProtonStream.Eventually
+  import ProtonStream.Programs
+
+  alias ProtonStream.Nursery.Kept
+
+  setup do
+    Process.flag(:trap_exit, true)
+    eventually("nothing is kept", fn -> kept() == 0 end)
+    :ok
+  end
+
+  defp kept, do: :ets.info(Kept, :size)
+  defp connection(ps), do: :sys.get_state(ps).port
+
+  # A connection that is kept, and its guardian.
+  defp over do
+    ps = sh("cat")
+    both = {connection(ps), guardian(ps)}
+    ProtonStream.eof(ps)
+    assert {"", "", :normal} = collect(ps)
+    both
+  end
+
+  defp kill(pid), do: {_, 0} = System.cmd("kill", ["-KILL", "#{pid}"])
+
+  test "the next program has it, and begins as the first one does" do
+    {connection, guardian} = over()
+    tmp = System.tmp_dir!()
+    here = File.cwd!()
+
+    on_exit(fn ->
+      File.cd!(here)
+      System.delete_env("PROTON_KEPT")
+    end)
+
+    File.cd!(tmp)
+    System.put_env("PROTON_KEPT", "now")
+    ps = sh("pwd; echo $PROTON_KEPT; echo err >&2; cat; exit 3")
+    assert {connection(ps), guardian(ps)} == {connection, guardian}
+    assert ProtonStream.info(ps).transport == :nursery
+    assert :ok = ProtonStream.write(ps, "in\n")
+    ProtonStream.eof(ps)
+    assert collect(ps) == {"#{tmp}\nnow\nin\n", "err\n", {:exit_status, 3}}
+    assert kept() == 1
+  end
+
+  test "a program that could not be started leaves none, and takes none away for good" do
+    over()
+    assert ProtonStream.open("/no/such/program", []) == {:error, :enoent}
+    assert {"", "", :normal} = "true" |> sh() |> collect()
+  end
+
+  test "it is closed when nobody takes it" do
+    {connection, _} = over()
+    assert Port.info(connection) != nil
+    eventually("it is closed", fn -> Port.info(connection) == nil end)
+    assert kept() == 0
+  end
+
+  test "one whose guardian is killed is done without" do
+    for _ <- 1..20 do
+      {_, guardian} = over()
+      kill(guardian)
+      ps = sh("echo here")
+      assert ProtonStream.info(ps).transport == :nursery
+      assert {"here\n", "", :normal} = collect(ps)
+    end
+  end
+
+  test "one whose guardian has left in disorder is not kept" do
+    ps = sh("cat")
+    {_, 0} = System.cmd("kill", ["-TERM", "#{guardian(ps)}"])
+    assert {"", "", {:guardian, {:signal, 15}}} = collect(ps)
+    assert kept() == 0
+  end
+
+  test "a program goes on when what kept its connection is killed" do
+    {connection, _} = over()
+    ps = sh("cat")
+    assert connection(ps) == connection
+    keeper = Process.whereis(Kept)
+    # It has heard that the connection was taken.
+    :sys.get_state(keeper)
+    Process.exit(keeper, :kill)
+    eventually("there is another one", fn -> Process.whereis(Kept) not in [nil, keeper] end)
+    ProtonStream.command(ps, "still here\n")
+    await_line(ps, "still here")
+    ProtonStream.close(ps)
+    assert {"", "", :normal} = collect(ps)
+  end
+
+  test "of programs that end together not all are kept" do
+    programs = for _ <- 1..24, do: sh("cat")
+    for ps <- programs, do: ProtonStream.close(ps)
+    for ps <- programs, do: assert({"", "", :normal} = collect(ps))
+    assert kept() in 1..20
+  end
+
+  test "sessions that are killed around their end leave none behind" do
+    before = length(Port.list())
+
+    for n <- 1..100 do
+      ps = sh("true")
+      # A program's end takes longer than that, and not much.
+      for _ <- 1..(n * 50), do: :erlang.yield()
+      Process.exit(ps, :kill)
+      assert_receive {:EXIT, ^ps, _}, 5_000
+    end
+
+    eventually("every connection is closed", fn ->
+      kept() == 0 and length(Port.list()) <= before
+    end)
+  end
+
+  test "programs that come and go at once have nothing of each other" do
+    1..8
+    |> Enum.map(fn owner ->
+      Task.async(fn ->
+        Process.flag(:trap_exit, true)
+
+        for n <- 1..40 do
+          ps = sh("echo #{owner} #{n}; read it; echo $it >&2; exit #{n}")
+          ProtonStream.command(ps, "#{n} #{owner}\n")
+          # What comes when it has ended is nobody's.
+          assert collect(ps) == {"#{owner} #{n}\n", "#{n} #{owner}\n", {:exit_status, n}}
+          ProtonStream.command(ps, "late")
+          ProtonStream.signal(ps, :kill)
+        end
+      end)
+    end)
+    |> Task.await_many(60_000)
+  end
+end
