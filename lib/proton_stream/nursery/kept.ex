@@ -7,9 +7,9 @@ defmodule ProtonStream.Nursery.Kept do
   # Connections whose run is over, for the next one: to close one and to make another takes a
   # tenth of the time of a short program.
   #
-  # They belong to this process meanwhile, and stand in a table from which sessions take them
-  # without asking. What is not taken is closed soon, and its guardian waits at the nursery's
-  # door again.
+  # They are nobody's meanwhile, which a port can be that nothing is linked to, and stand in a
+  # table from which sessions take them. What is not taken is closed soon, and its guardian
+  # waits at the nursery's door again.
 
   use GenServer
 
@@ -25,49 +25,50 @@ defmodule ProtonStream.Nursery.Kept do
   @doc "Keeps the calling session's connection. If it can't be kept it is still the session's."
   @spec keep(port(), port()) :: boolean()
   def keep(socket, nursery) do
-    with pid when is_pid(pid) <- Process.whereis(__MODULE__),
-         true <- :ets.info(__MODULE__, :size) < @most do
-      # First: if the session is killed in the middle of this, that still closes it.
-      timer = :erlang.start_timer(@patience, pid, socket)
-      :erlang.port_connect(socket, pid)
+    # Where there is no table its size is an atom, which is more than any number.
+    if :ets.info(__MODULE__, :size) < @most do
+      # First: whatever becomes of the session meanwhile, that closes it. By name: whoever has it
+      # then may be another process.
+      timer = :erlang.start_timer(@patience, __MODULE__, socket)
       Process.unlink(socket)
       # The last one first: what it needs is in the processor's caches.
       :ets.insert(__MODULE__, {{-System.monotonic_time(), socket}, nursery, timer})
     else
-      _ -> false
+      false
     end
   rescue
-    # It is closed.
+    # The table's owner is gone.
     ArgumentError -> false
   end
 
   @doc "A connection of this nursery's, which is the calling process's now."
   @spec take(port()) :: port() | nil
   def take(nursery) do
-    with key when key != :"$end_of_table" <- :ets.first(__MODULE__) do
-      with [{{_, socket}, ^nursery, timer}] <- :ets.take(__MODULE__, key),
-           true <- connect(socket) do
-        :erlang.cancel_timer(timer, async: true, info: false)
-        socket
-      else
-        # Somebody was quicker, or it is closed, or will be: of a nursery that is gone.
-        _ -> take(nursery)
-      end
-    else
-      _ -> nil
+    case :ets.first(__MODULE__) do
+      :"$end_of_table" -> nil
+      key -> __MODULE__ |> :ets.take(key) |> have(nursery) || take(nursery)
     end
   rescue
-    # The table's owner is gone.
     ArgumentError -> nil
   end
 
-  defp connect(socket) do
+  defp have([{{_, socket}, nursery, timer}], nursery) do
     :erlang.port_connect(socket, self())
-    send(__MODULE__, {:taken, socket})
-    true
+    :erlang.cancel_timer(timer, async: true, info: false)
+    socket
   rescue
-    ArgumentError -> false
+    # Its guardian has gone.
+    ArgumentError -> nil
   end
+
+  # Of a nursery that is gone.
+  defp have([{{_, socket}, _, _}], _nursery) do
+    Guardian.let_go(socket)
+    nil
+  end
+
+  # Somebody was quicker.
+  defp have([], _nursery), do: nil
 
   @impl true
   def init(_) do
@@ -77,32 +78,27 @@ defmodule ProtonStream.Nursery.Kept do
   end
 
   @impl true
-  def handle_info({:taken, socket}, state) do
-    Process.unlink(socket)
-    {:noreply, state}
-  end
+  def handle_info({:timeout, timer, socket}, state) do
+    # Its entry is gone if somebody has it, or if nobody ever made it.
+    if :ets.select_delete(__MODULE__, [{{:_, :_, timer}, [], [true]}]) == 1 or nobodys?(socket),
+      do: Guardian.let_go(socket)
 
-  def handle_info({:timeout, _timer, socket}, state) do
-    forget(socket)
-    # Otherwise it was taken at the last moment.
-    if Port.info(socket, :connected) == {:connected, self()}, do: Guardian.let_go(socket)
-    {:noreply, state}
-  end
-
-  # Its guardian has gone.
-  def handle_info({:EXIT, socket, _}, state) when is_port(socket) do
-    forget(socket)
-    {:noreply, state}
-  end
-
-  # A guardian that nobody has asked anything has nothing to say.
-  def handle_info({:tcp, socket, _}, state) do
-    forget(socket)
-    Guardian.let_go(socket)
     {:noreply, state}
   end
 
   def handle_info(_message, state), do: {:noreply, state}
 
-  defp forget(socket), do: :ets.match_delete(__MODULE__, {{:_, socket}, :_, :_})
+  @impl true
+  def terminate(_reason, _state) do
+    for {{_, socket} = key, _, _} <- :ets.tab2list(__MODULE__),
+        :ets.take(__MODULE__, key) != [],
+        do: Guardian.let_go(socket)
+  end
+
+  defp nobodys?(socket) do
+    case Port.info(socket, :connected) do
+      {:connected, pid} -> not Process.alive?(pid)
+      nil -> false
+    end
+  end
 end

@@ -5,6 +5,7 @@ defmodule ProtonStream.Nursery.KeptTest do
   # Connections whose run is over. Not async: there is one table of them.
   use ExUnit.Case, async: false
 
+  import ExUnit.CaptureLog
   import ProtonStream.Eventually
   import ProtonStream.Programs
 
@@ -74,6 +75,17 @@ defmodule ProtonStream.Nursery.KeptTest do
     end
   end
 
+  test "one of a nursery that is gone is closed, and not taken" do
+    {connection, _} = over()
+    kill(nursery())
+    eventually("that is noticed", fn -> nursery() == nil end)
+    ps = sh("cat")
+    assert connection(ps) != connection
+    assert Port.info(connection) == nil
+    ProtonStream.close(ps)
+    assert {"", "", :normal} = collect(ps)
+  end
+
   test "one whose guardian has left in disorder is not kept" do
     ps = sh("cat")
     {_, 0} = System.cmd("kill", ["-TERM", "#{guardian(ps)}"])
@@ -96,6 +108,19 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert {"", "", :normal} = collect(ps)
   end
 
+  test "it is closed also when what keeps it is killed, and when the application stops" do
+    {connection, _} = over()
+    Process.exit(Process.whereis(Kept), :kill)
+    eventually("it is closed", fn -> Port.info(connection) == nil end)
+    eventually("there is another one", fn -> Process.whereis(Kept) != nil end)
+    {connection, _} = over()
+    on_exit(fn -> {:ok, _} = Application.ensure_all_started(:proton_stream) end)
+    capture_log(fn -> :ok = Application.stop(:proton_stream) end)
+    assert Port.info(connection) == nil
+    # Nobody keeps anything now.
+    assert {"", "", :normal} = "true" |> sh() |> collect()
+  end
+
   test "of programs that end together not all are kept" do
     programs = for _ <- 1..24, do: sh("cat")
     for ps <- programs, do: ProtonStream.close(ps)
@@ -104,6 +129,9 @@ defmodule ProtonStream.Nursery.KeptTest do
   end
 
   test "sessions that are killed around their end leave none behind" do
+    # Of the nursery there is a port, too.
+    over()
+    eventually("nothing is kept", fn -> kept() == 0 end)
     before = length(Port.list())
 
     for n <- 1..100 do
