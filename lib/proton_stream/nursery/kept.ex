@@ -15,7 +15,7 @@ defmodule ProtonStream.Nursery.Kept do
 
   alias ProtonStream.Guardian
 
-  # So many, or a few more where several come at the same time; each for so many milliseconds.
+  # So many at most, each for so many milliseconds.
   @most 16
   @patience 1_000
 
@@ -25,21 +25,26 @@ defmodule ProtonStream.Nursery.Kept do
   @doc "Keeps the calling session's connection. If it can't be kept it is still the session's."
   @spec keep(port(), port()) :: boolean()
   def keep(socket, nursery) do
-    # Where there is no table its size is an atom, which is more than any number.
-    if :ets.info(__MODULE__, :size) < @most do
+    if full?(@most) do
+      false
+    else
       # First: whatever becomes of the session meanwhile, that closes it. By name: whoever has it
       # then may be another process.
       timer = :erlang.start_timer(@patience, __MODULE__, socket)
       Process.unlink(socket)
       # The last one first: what it needs is in the processor's caches.
-      :ets.insert(__MODULE__, {{-System.monotonic_time(), socket}, nursery, timer})
-    else
-      false
+      key = {-System.monotonic_time(), socket}
+      :ets.insert(__MODULE__, {key, nursery, timer})
+      # Others may have come at the same time.
+      not full?(@most + 1) or :ets.take(__MODULE__, key) == []
     end
   rescue
     # The table's owner is gone.
     ArgumentError -> false
   end
+
+  # Where there is no table its size is an atom, which is more than any number.
+  defp full?(count), do: :ets.info(__MODULE__, :size) >= count
 
   @doc "A connection of this nursery's, which is the calling process's now."
   @spec take(port()) :: port() | nil
