@@ -4,8 +4,8 @@
 //! A fork of the nursery that is a guardian: of one run after the other.
 //!
 //! It is forked before it is needed, so that a start has to wait for no fork but the program's own,
-//! and it takes the next connection when it has ended one run with nothing left, so that a program
-//! which is started often costs no guardian each time. What it knows of a run it has forgotten by
+//! and when it has ended one run with nothing left it takes another, on the same connection or on
+//! the next, so that a program which is started often costs no guardian each time. What it knows of a run it has forgotten by
 //! the next.
 
 use std::cell::Cell;
