@@ -96,13 +96,13 @@ defmodule ProtonStream.Frame.Body do
   def decode(0x09, body), do: {:limits, Fields.decode_limits(body)}
   def decode(0x0A, <<frozen>>), do: {:freeze, Reader.bit("freeze", frozen)}
 
+  def decode(0x0B, <<stream>>),
+    do: {:output_gone, Reader.name(@streams, "stream", stream, "1 or 2")}
+
   def decode(0x0C, <<run::64, body::binary>>) do
     {:open, package, fields} = decode(0x01, body)
     {:again, run, package, fields}
   end
-
-  def decode(0x0B, <<stream>>),
-    do: {:output_gone, Reader.name(@streams, "stream", stream, "1 or 2")}
 
   def decode(0x87, <<>>), do: :stdin_gone
   def decode(0x8D, <<>>), do: :reaped

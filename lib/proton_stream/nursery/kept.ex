@@ -100,10 +100,6 @@ defmodule ProtonStream.Nursery.Kept do
         do: Guardian.let_go(socket)
   end
 
-  defp nobodys?(socket) do
-    case Port.info(socket, :connected) do
-      {:connected, pid} -> not Process.alive?(pid)
-      nil -> false
-    end
-  end
+  # Whoever has it is linked to it.
+  defp nobodys?(socket), do: Port.info(socket, :links) == {:links, []}
 end

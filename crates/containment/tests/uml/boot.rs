@@ -193,6 +193,16 @@ fn initramfs(busybox: &Path, words: &[&str]) -> Vec<u8> {
     archive.finish()
 }
 
+/// Builds what [`boot`] preloads; see there. The compiler is the one that links Rust.
+fn preloaded(own: &Path) -> PathBuf {
+    let (source, library) = (own.join("fpregs.c"), own.join("fpregs.so"));
+    fs::write(&source, include_str!("fpregs.c")).expect("a source");
+    let options = ["-shared", "-fPIC", "-O1", "-o"];
+    let status = Command::new("cc").args(options).args([&library, &source]).status();
+    assert!(status.expect("cc").success(), "cc could not build {}", source.display());
+    library
+}
+
 fn boot(linux: &Path, archive: &Path, own: &Path) -> String {
     let log = own.join("console");
     let console = fs::File::create(&log).expect("a console");
@@ -204,6 +214,7 @@ fn boot(linux: &Path, archive: &Path, own: &Path) -> String {
         .args(["quiet", "panic=-1"])
         // Where its memory is; the default may be mounted without the right to execute.
         .env("TMPDIR", own)
+        .env("LD_PRELOAD", preloaded(own))
         .stdin(Stdio::null())
         .stdout(console.try_clone().expect("a console"))
         .stderr(console)

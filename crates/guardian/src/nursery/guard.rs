@@ -5,8 +5,8 @@
 //!
 //! It is forked before it is needed, so that a start has to wait for no fork but the program's own,
 //! and when it has ended one run with nothing left it takes another, on the same connection or on
-//! the next, so that a program which is started often costs no guardian each time. What it knows of a run it has forgotten by
-//! the next.
+//! the next, so that a program which is started often costs no guardian each time. What it knows of
+//! a run it has forgotten by the next.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
