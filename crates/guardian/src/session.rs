@@ -162,7 +162,7 @@ impl Session<'_> {
         if !self.outbox.is_clear() && quiet_until.is_none() {
             set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
         }
-        let mut deadline = self.settled.or(quiet_until);
+        let mut deadline = self.settled.into_iter().chain(quiet_until).min();
         match &self.phase {
             Phase::Starting(pending) => {
                 set.add(Token::Starting, pending.starting.as_fd(), PollFlags::IN);

@@ -9,7 +9,8 @@ defmodule ProtonStream.Nursery.Kept do
   #
   # They are nobody's meanwhile, which a port can be that nothing is linked to, and stand in a
   # table from which sessions take them. What is not taken is closed soon, and its guardian
-  # waits at the nursery's door again.
+  # waits at the nursery's door again. Between the table and a link there is a moment in which
+  # only a *claim* tells whose a connection is; with a claim it is not closed.
 
   use GenServer
 
@@ -31,10 +32,14 @@ defmodule ProtonStream.Nursery.Kept do
       # First: whatever becomes of the session meanwhile, that closes it. By name: whoever has it
       # then may be another process.
       timer = :erlang.start_timer(@patience, __MODULE__, socket)
-      Process.unlink(socket)
       # The last one first: what it needs is in the processor's caches.
       key = {-System.monotonic_time(), socket}
-      :ets.insert(__MODULE__, {key, nursery, timer})
+
+      claiming(socket, fn ->
+        Process.unlink(socket)
+        :ets.insert(__MODULE__, {key, nursery, timer})
+      end)
+
       # Others may have come at the same time.
       not full?(@most + 1) or :ets.take(__MODULE__, key) == []
     end
@@ -50,45 +55,64 @@ defmodule ProtonStream.Nursery.Kept do
   @spec take(port()) :: port() | nil
   def take(nursery) do
     case :ets.first(__MODULE__) do
-      :"$end_of_table" -> nil
-      key -> __MODULE__ |> :ets.take(key) |> have(nursery) || take(nursery)
+      {_, socket} = key ->
+        entry = claiming(socket, fn -> __MODULE__ |> :ets.take(key) |> connect(nursery) end)
+        had(entry) || take(nursery)
+
+      # Claims come after all entries.
+      _ ->
+        nil
     end
   rescue
     ArgumentError -> nil
   end
 
-  defp have([{{_, socket}, nursery, timer}], nursery) do
+  defp connect([{{_, socket}, nursery, _}] = entry, nursery) do
     :erlang.port_connect(socket, self())
-    :erlang.cancel_timer(timer, async: true, info: false)
-    socket
+    entry
   rescue
     # Its guardian has gone.
-    ArgumentError -> nil
+    ArgumentError -> []
   end
 
   # Of a nursery that is gone.
-  defp have([{{_, socket}, _, _}], _nursery) do
+  defp connect([{{_, socket}, _, _}], _nursery) do
     Guardian.let_go(socket)
-    nil
+    []
   end
 
   # Somebody was quicker.
-  defp have([], _nursery), do: nil
+  defp connect([], _nursery), do: []
+
+  defp had([{{_, socket}, _, timer}]) do
+    :erlang.cancel_timer(timer, async: true, info: false)
+    socket
+  end
+
+  defp had([]), do: nil
+
+  defp claiming(socket, fun) do
+    claim = {:claim, socket, self()}
+    :ets.insert(__MODULE__, {claim})
+    result = fun.()
+    :ets.delete(__MODULE__, claim)
+    result
+  end
 
   @impl true
   def init(_) do
     Process.flag(:trap_exit, true)
     :ets.new(__MODULE__, [:named_table, :public, :ordered_set, write_concurrency: true])
-    {:ok, nil}
+    {:ok, System.monotonic_time(:millisecond)}
   end
 
   @impl true
-  def handle_info({:timeout, timer, socket}, state) do
-    # Its entry is gone if somebody has it, or if nobody ever made it.
-    if :ets.select_delete(__MODULE__, [{{:_, :_, timer}, [], [true]}]) == 1 or nobodys?(socket),
-      do: Guardian.let_go(socket)
+  def handle_info({:timeout, _timer, socket}, began) do
+    if :ets.select_delete(__MODULE__, [{{{:_, socket}, :_, :_}, [], [true]}]) > 0,
+      do: Guardian.let_go(socket),
+      else: claimed(socket, began)
 
-    {:noreply, state}
+    {:noreply, began}
   end
 
   def handle_info(_message, state), do: {:noreply, state}
@@ -100,6 +124,21 @@ defmodule ProtonStream.Nursery.Kept do
         do: Guardian.let_go(socket)
   end
 
-  # Whoever has it is linked to it.
-  defp nobodys?(socket), do: Port.info(socket, :links) == {:links, []}
+  # It has no entry. Who has taken that has a claim until there is a link.
+  defp claimed(socket, began) do
+    claimants = :ets.select(__MODULE__, [{{{:claim, socket, :"$1"}}, [], [:"$1"]}])
+
+    cond do
+      Enum.any?(claimants, &Process.alive?/1) ->
+        :erlang.start_timer(@patience, self(), socket)
+
+      # They were killed, or their table is lost with the process before this one.
+      claimants != [] or System.monotonic_time(:millisecond) - began <= 2 * @patience ->
+        :ets.match_delete(__MODULE__, {{:claim, socket, :_}})
+        if Port.info(socket, :links) == {:links, []}, do: Guardian.let_go(socket)
+
+      true ->
+        :ok
+    end
+  end
 end

@@ -86,6 +86,42 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert {"", "", :normal} = collect(ps)
   end
 
+  test "a process that is killed between the table and the link leaves none behind" do
+    {connection, _} = over()
+    [{{_, ^connection} = key, _, _}] = :ets.tab2list(Kept)
+    claimant = spawn(fn -> Process.sleep(:infinity) end)
+    :ets.insert(Kept, {{:claim, connection, claimant}})
+    :ets.delete(Kept, key)
+    send(Kept, {:timeout, make_ref(), connection})
+    :sys.get_state(Kept)
+    assert Port.info(connection) != nil
+    Process.exit(claimant, :kill)
+    eventually("it is closed", fn -> Port.info(connection) == nil and kept() == 0 end)
+  end
+
+  test "a guardian says that it is there also while an exec hangs, as the first time" do
+    path = temporary("slow", File.read!(System.find_executable("true")), 0o700)
+
+    script = ~S'''
+    import fcntl, os, signal, sys
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    file = os.open(sys.argv[1], os.O_RDONLY)
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    os.write(1, b"held\n")
+    sys.stdin.read()
+    '''
+
+    {:ok, lease} = ProtonStream.open("python3", ["-c", script, path])
+    await_line(lease, "held")
+    over()
+    nursery = nursery()
+    assert ProtonStream.open(path, [], start_timeout: 500) == {:error, :timeout}
+    # Who says nothing is taken for one of a nursery that does nothing.
+    assert nursery() == nursery
+    ProtonStream.close(lease)
+    assert {"", "", :normal} = collect(lease)
+  end
+
   test "one whose guardian has left in disorder is not kept" do
     ps = sh("cat")
     {_, 0} = System.cmd("kill", ["-TERM", "#{guardian(ps)}"])
