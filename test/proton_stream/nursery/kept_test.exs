@@ -20,12 +20,20 @@ defmodule ProtonStream.Nursery.KeptTest do
   defp kept, do: :ets.info(Kept, :size)
   defp connection(ps), do: :sys.get_state(ps).port
 
+  # All that comes, until the session is gone: then its connection is kept, if it is.
+  defp all(ps) do
+    monitor = Process.monitor(ps)
+    all = collect(ps)
+    assert_receive {:DOWN, ^monitor, _, _, _}, 5_000
+    all
+  end
+
   # A connection that is kept, and its guardian.
   defp over do
     ps = sh("cat")
     both = {connection(ps), guardian(ps)}
     ProtonStream.eof(ps)
-    assert {"", "", :normal} = collect(ps)
+    assert {"", "", :normal} = all(ps)
     both
   end
 
@@ -48,14 +56,14 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert ProtonStream.info(ps).transport == :nursery
     assert :ok = ProtonStream.write(ps, "in\n")
     ProtonStream.eof(ps)
-    assert collect(ps) == {"#{tmp}\nnow\nin\n", "err\n", {:exit_status, 3}}
+    assert all(ps) == {"#{tmp}\nnow\nin\n", "err\n", {:exit_status, 3}}
     assert kept() == 1
   end
 
   test "a program that could not be started leaves none, and takes none away for good" do
     over()
     assert ProtonStream.open("/no/such/program", []) == {:error, :enoent}
-    assert {"", "", :normal} = "true" |> sh() |> collect()
+    assert {"", "", :normal} = "true" |> sh() |> all()
   end
 
   test "it is closed when nobody takes it" do
@@ -69,9 +77,10 @@ defmodule ProtonStream.Nursery.KeptTest do
     for _ <- 1..20 do
       {_, guardian} = over()
       kill(guardian)
-      ps = sh("echo here")
+      ps = sh("echo here; cat")
       assert ProtonStream.info(ps).transport == :nursery
-      assert {"here\n", "", :normal} = collect(ps)
+      ProtonStream.eof(ps)
+      assert {"here\n", "", :normal} = all(ps)
     end
   end
 
@@ -83,7 +92,7 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert connection(ps) != connection
     assert Port.info(connection) == nil
     ProtonStream.close(ps)
-    assert {"", "", :normal} = collect(ps)
+    assert {"", "", :normal} = all(ps)
   end
 
   test "a process that is killed between the table and the link leaves none behind" do
@@ -119,13 +128,13 @@ defmodule ProtonStream.Nursery.KeptTest do
     # Who says nothing is taken for one of a nursery that does nothing.
     assert nursery() == nursery
     ProtonStream.close(lease)
-    assert {"", "", :normal} = collect(lease)
+    assert {"", "", :normal} = all(lease)
   end
 
   test "one whose guardian has left in disorder is not kept" do
     ps = sh("cat")
     {_, 0} = System.cmd("kill", ["-TERM", "#{guardian(ps)}"])
-    assert {"", "", {:guardian, {:signal, 15}}} = collect(ps)
+    assert {"", "", {:guardian, {:signal, 15}}} = all(ps)
     assert kept() == 0
   end
 
@@ -141,7 +150,7 @@ defmodule ProtonStream.Nursery.KeptTest do
     ProtonStream.command(ps, "still here\n")
     await_line(ps, "still here")
     ProtonStream.close(ps)
-    assert {"", "", :normal} = collect(ps)
+    assert {"", "", :normal} = all(ps)
   end
 
   test "it is closed also when what keeps it is killed, and when the application stops" do
@@ -154,13 +163,13 @@ defmodule ProtonStream.Nursery.KeptTest do
     capture_log(fn -> :ok = Application.stop(:proton_stream) end)
     assert Port.info(connection) == nil
     # Nobody keeps anything now.
-    assert {"", "", :normal} = "true" |> sh() |> collect()
+    assert {"", "", :normal} = "true" |> sh() |> all()
   end
 
   test "of programs that end together not all are kept" do
     programs = for _ <- 1..24, do: sh("cat")
     for ps <- programs, do: ProtonStream.close(ps)
-    for ps <- programs, do: assert({"", "", :normal} = collect(ps))
+    for ps <- programs, do: assert({"", "", :normal} = all(ps))
     assert kept() in 1..16
   end
 
@@ -194,7 +203,7 @@ defmodule ProtonStream.Nursery.KeptTest do
           ps = sh("echo #{owner} #{n}; read it; echo $it >&2; exit #{n}")
           ProtonStream.command(ps, "#{n} #{owner}\n")
           # What comes when it has ended is nobody's.
-          assert collect(ps) == {"#{owner} #{n}\n", "#{n} #{owner}\n", {:exit_status, n}}
+          assert all(ps) == {"#{owner} #{n}\n", "#{n} #{owner}\n", {:exit_status, n}}
           ProtonStream.command(ps, "late")
           ProtonStream.signal(ps, :kill)
         end
