@@ -69,7 +69,7 @@ defmodule ProtonStream.Start do
     case next(guardian, soon, watch) do
       {:ok, {:hello, _}} = hello -> hello
       :timeout -> guardian |> last_word(deadline, watch) |> let_go(guardian)
-      # It went before it was asked.
+      # It has gone meanwhile, and there are others.
       {:closed, _} when guardian.kept? -> let_go(:left, guardian)
       other -> let_go(other, guardian)
     end

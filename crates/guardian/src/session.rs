@@ -118,7 +118,7 @@ pub(crate) fn serve(
         phase: Phase::Idle,
         settled: None,
     };
-    session.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
+    session.greet();
     while !session.is_finished() {
         let found = session.poll()?;
         session.turn(&found, &mut buffers.read);
@@ -141,6 +141,10 @@ impl Session<'_> {
             Phase::Over => unheard || self.hearing == Hearing::Refused && self.outbox.is_clear(),
             Phase::Starting(_) | Phase::Running(_) => false,
         }
+    }
+
+    fn greet(&mut self) {
+        self.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
     }
 
     /// While a start is under way that is soon over.
@@ -343,7 +347,9 @@ impl Session<'_> {
         }
         self.hearing = Hearing::Frames;
         self.phase = Phase::Idle;
-        self.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
+        // Of the run before; the next one sets its own.
+        self.settled = None;
+        self.greet();
         self.open(&open, now);
         Ok(())
     }

@@ -128,6 +128,8 @@ fn late_credit_and_late_frames_are_no_error() {
     guardian.say(&ToGuardian::Signal { number: 9, tree: true });
     guardian.say(&ToGuardian::Eof);
     guardian.say(&ToGuardian::Close);
+    // Which is for guardians of a nursery.
+    guardian.again(2, &["true"], &[]);
     guardian.part();
 }
 

@@ -204,21 +204,13 @@ fn a_program_runs_as_with_a_guardian_of_its_own() {
     assert_eq!(parent(next), nursery.pid());
 }
 
-/// Has a connection's guardian run another program.
-fn again(guardian: &mut Guardian, run: u64, program: &[&str], fields: &[Field<'_>]) {
-    let opening = Guardian::opening(program, fields);
-    let header = Header::to_guardian(*opening.first_chunk::<HEADER_LENGTH>().unwrap()).unwrap();
-    let Ok(ToGuardian::Open(open)) = ToGuardian::decode(header.kind, &opening[HEADER_LENGTH..])
-    else {
-        panic!("no OPEN")
-    };
-    guardian.say(&ToGuardian::Again { run, open });
-}
-
 #[test]
 fn runs_follow_each_other_on_a_connection_and_what_was_late_is_nobodys() {
     let mut nursery = Nursery::new();
     let (mut guardian, forked) = nursery.kept(1);
+    guardian.again(9, &["/no/such/program"], &[]);
+    assert_eq!(guardian.hear(), Said::Hello);
+    assert!(matches!(guardian.hear(), Said::StartError { errno: 2, .. }));
     for (run, text) in [(2, "one\n"), (3, "two\n")] {
         // Of the run before, which would be out of place in the next one, or of influence on it.
         guardian.say(&ToGuardian::Stdin(&[b'x'; 100_000]));
@@ -226,7 +218,7 @@ fn runs_follow_each_other_on_a_connection_and_what_was_late_is_nobodys() {
         guardian.say(&ToGuardian::Signal { number: 9, tree: true });
         guardian.say(&ToGuardian::Eof);
         guardian.say(&ToGuardian::Close);
-        again(&mut guardian, run, &["cat"], &[Field::Credit { stdout: 4, stderr: 4 }]);
+        guardian.again(run, &["cat"], &[Field::Credit { stdout: 4, stderr: 4 }]);
         let pid = guardian.started(&["cat"]);
         assert_eq!(parent(pid), forked);
         guardian.say(&ToGuardian::Stdin(text.as_bytes()));
@@ -254,7 +246,7 @@ fn runs_follow_each_other_on_a_connection_and_what_was_late_is_nobodys() {
 fn a_run_that_follows_is_killed_with_its_guardian_as_the_first_is() {
     let nursery = Nursery::new();
     let (mut guardian, forked) = nursery.kept(1);
-    again(&mut guardian, 2, &["sh", "-c", "(setsid sleep 60 &) ; exec sleep 60"], &[]);
+    guardian.again(2, &["sh", "-c", "(setsid sleep 60 &) ; exec sleep 60"], &[]);
     let pid = guardian.started(&["sh"]);
     signal(forked, Signal::KILL);
     assert_eq!(nursery.hear(), Told::Died(2, Ending::Signalled(9), vec![]));
@@ -266,12 +258,12 @@ fn no_run_follows_where_that_would_be_out_of_order() {
     let mut nursery = Nursery::new();
     // While another one runs, it ends that.
     let (mut guardian, pid, _) = nursery.run(1, &["sleep", "60"], &[]);
-    again(&mut guardian, 2, &["cat"], &[]);
+    guardian.again(2, &["cat"], &[]);
     assert!(matches!(guardian.hear(), Said::Error { code: 2, .. }));
     await_death(pid);
     // Without a number; with nonsense; without a nursery, which would adopt what it leaves.
     let (mut guardian, _) = nursery.kept(3);
-    again(&mut guardian, 0, &["cat"], &[]);
+    guardian.again(0, &["cat"], &[]);
     assert_eq!(guardian.hear_or_lose(), None);
     let (mut guardian, _) = nursery.kept(4);
     guardian.say_bytes(&[0xff; 8]);
@@ -279,7 +271,21 @@ fn no_run_follows_where_that_would_be_out_of_order() {
     let (mut guardian, forked) = nursery.kept(5);
     signal(nursery.pid(), Signal::KILL);
     nursery.wait();
-    again(&mut guardian, 6, &["cat"], &[]);
+    guardian.again(6, &["cat"], &[]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    await_death(forked);
+}
+
+#[test]
+fn a_guardian_has_a_thousand_runs_and_then_closes() {
+    let nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    for run in 2..=1000 {
+        guardian.again(run, &["true"], &[]);
+        guardian.started(&["true"]);
+        assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0), "{run}");
+    }
+    guardian.again(1001, &["true"], &[]);
     assert_eq!(guardian.hear_or_lose(), None);
     await_death(forked);
 }

@@ -6,7 +6,7 @@ use crate::{kind, Malformed, Stream, MAX_DATA, MAX_OPEN, MAX_TEXT};
 /// The bytes before each body: four of length, one of type (§1).
 pub const HEADER_LENGTH: usize = 5;
 
-/// What comes before OPEN's body in AGAIN: a run's number (§10).
+/// A run's number: all of KILL's body, and what AGAIN has before OPEN's (§10).
 const RUN_LENGTH: usize = 8;
 
 /// A frame's type and the length of its body, both already judged (§1).
@@ -75,7 +75,7 @@ impl Header {
         Self::judge(bytes, |kind| {
             Some(match kind {
                 kind::NURSE => Allowed::Between(0, MAX_TEXT),
-                kind::KILL => Allowed::Exactly(8),
+                kind::KILL => Allowed::Exactly(RUN_LENGTH),
                 _ => return None,
             })
         })

@@ -193,7 +193,7 @@ fn initramfs(busybox: &Path, words: &[&str]) -> Vec<u8> {
     archive.finish()
 }
 
-/// Builds what [`boot`] preloads; see there. The compiler is the one that links Rust.
+/// Builds what [`boot`] preloads, and for which `fpregs.c` has the reason. The compiler is the one that links Rust.
 fn preloaded(own: &Path) -> PathBuf {
     let (source, library) = (own.join("fpregs.c"), own.join("fpregs.so"));
     fs::write(&source, include_str!("fpregs.c")).expect("a source");

@@ -16,10 +16,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#ifndef NT_X86_XSTATE
-#define NT_X86_XSTATE 0x202
-#endif
-
 static long set_all(pid_t pid, const struct iovec *some) {
   static char registers[64 * 1024];
   struct iovec all = {registers, sizeof registers};

@@ -67,9 +67,7 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
         let next = wait(&door, &bell, &mut signals, &mut buffers, &errand, is_counted);
         let Some((connection, run)) = next else { return 0 };
         is_counted = false;
-        runs.set(runs.get() + 1);
-        errand.slot.set_run(run);
-        let status = serve(&connection, &door, &mut signals, &mut buffers, &errand, &runs);
+        let status = serve(&connection, run, &door, &mut signals, &mut buffers, &errand, &runs);
         if status != 0 {
             return status;
         }
@@ -102,11 +100,14 @@ fn wait(
         if board.is_closed() || others >= MOST_SPARE.max(board.busy()) && slot.leave(SPARE) {
             return None;
         }
-        let mut knock = door.wait(Some(SETTLED), signals);
-        if matches!(knock, Knock::Nobody) {
-            if !is_fresh {
+        let mut knock = Knock::Nobody;
+        if !is_fresh {
+            knock = door.wait(Some(SETTLED), signals);
+            if matches!(knock, Knock::Nobody) {
                 buffers.give_back();
             }
+        }
+        if matches!(knock, Knock::Nobody) {
             knock = door.wait((others >= SPARE).then_some(PATIENCE), signals);
         }
         if matches!(knock, Knock::Nobody) {
@@ -150,13 +151,19 @@ fn is_child_of(nursery: u32) -> bool {
 
 fn serve(
     connection: &OwnedFd,
+    run: u64,
     door: &Door,
     signals: &mut Signals,
     buffers: &mut Buffers,
     errand: &Errand,
     runs: &Cell<usize>,
 ) -> u8 {
-    if !enter_directory(errand) {
+    let begin = |run| {
+        runs.set(runs.get() + 1);
+        errand.slot.set_run(run);
+        enter_directory(errand)
+    };
+    if !begin(run) {
         return FAILED;
     }
     let announce = |path: &[u8]| errand.slot.set_group(path);
@@ -165,14 +172,8 @@ fn serve(
             door.shut();
         }
     };
-    let again = |run| {
-        let may = run != 0 && runs.get() < MOST_RUNS && is_child_of(errand.nursery);
-        if may {
-            runs.set(runs.get() + 1);
-            errand.slot.set_run(run);
-        }
-        may && enter_directory(errand)
-    };
+    let again =
+        |run| run != 0 && runs.get() < MOST_RUNS && is_child_of(errand.nursery) && begin(run);
     // It may have gone before it was said which signal tells of that.
     bereft();
     let connection = connection.as_fd();

@@ -175,6 +175,15 @@ impl Guardian {
         self.say_bytes(&Self::opening(program, fields));
     }
 
+    /// The same on a connection whose last run is over.
+    pub fn again(&mut self, run: u64, program: &[&str], fields: &[Field<'_>]) {
+        let opening = Self::opening(program, fields);
+        match ToGuardian::decode(opening[HEADER_LENGTH - 1], &opening[HEADER_LENGTH..]) {
+            Ok(ToGuardian::Open(open)) => self.say(&ToGuardian::Again { run, open }),
+            other => panic!("no OPEN: {other:?}"),
+        }
+    }
+
     /// OPEN as [`open`](Self::open) says it.
     pub fn opening(program: &[&str], fields: &[Field<'_>]) -> Vec<u8> {
         let mut all = vec![Field::Program(program[0].as_bytes())];
