@@ -119,6 +119,11 @@ impl Output {
         self.owed = Some(self.held().saturating_sub(outbox.left_to_splice(self.stream)));
     }
 
+    /// Whether what was owed is delivered.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.has_ended() || self.owed == Some(0)
+    }
+
     /// Whether what was owed is delivered and more could be: there is credit, and the controller
     /// takes what it is sent.
     pub(crate) fn is_settled(&self, outbox: &Outbox<'_>) -> bool {
@@ -127,7 +132,7 @@ impl Output {
         } else {
             outbox.is_clear() && self.credit.available() > 0
         };
-        self.has_ended() || self.owed == Some(0) && could_flow
+        self.has_ended() || self.is_delivered() && could_flow
     }
 
     /// What to poll for, if anything.

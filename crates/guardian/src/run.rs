@@ -307,7 +307,7 @@ impl Run {
         }
         let ended = self.outputs.iter().all(Output::has_ended);
         if !ended {
-            if !self.outputs.iter().all(|output| output.is_settled(outbox)) {
+            if !self.drains(outbox) {
                 return;
             }
             if now < *self.drain_until.get_or_insert(now + self.terms.drain_timeout) {
@@ -320,6 +320,14 @@ impl Run {
         } else {
             self.end(Cause::Program, now);
         }
+    }
+
+    /// Whether the drain timeout runs. While there is a tree to be killed it does so also without
+    /// credit, or who floods a stream would live on: what is in the pipe then outlives the tree.
+    fn drains(&self, outbox: &Outbox<'_>) -> bool {
+        let over = self.over;
+        let mut outputs = self.outputs.iter();
+        outputs.all(|output| if over { output.is_settled(outbox) } else { output.is_delivered() })
     }
 
     fn release(&mut self, now: Instant) {
@@ -379,8 +387,7 @@ impl Run {
             Cgroup::Held | Cgroup::Gone => None,
         };
         // A stream that has become busy again is what is waited for, not a time that may be past.
-        let settled = self.outputs.iter().all(|output| output.is_settled(outbox));
-        let drain = self.drain_until.filter(|_| settled);
+        let drain = self.drain_until.filter(|_| self.drains(outbox));
         let [stdout, stderr] = self.outputs.each_ref().map(Output::idle_until);
         let freezing = self.freezing.as_ref().map(Freezing::deadline);
         let closing = match self.closing {

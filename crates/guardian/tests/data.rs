@@ -10,7 +10,7 @@ mod support;
 use std::time::Duration;
 
 use proton_stream_protocol::{ExitKind, Field, Stream, ToGuardian};
-use support::{eventually, state, switches, Guardian, Said};
+use support::{await_death, eventually, is_alive, pid_in, state, switches, Guardian, Said};
 
 /// `size` bytes that tell their place, on the descriptors named.
 fn writer(size: usize, descriptors: &str) -> String {
@@ -285,6 +285,28 @@ fn a_grandchild_that_floods_the_pipe_does_not_keep_the_run_alive() {
     let outcome = guardian.hear_out();
     assert!(outcome.stdout.starts_with(b"mine\n"));
     assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(0));
+    guardian.part();
+}
+
+#[test]
+fn a_grandchild_that_floods_a_pipe_nobody_reads_does_not_live_on() {
+    let fields = [Field::Credit { stdout: 1000, stderr: 1000 }];
+    let script = "yes & echo $! >&2; exit 0";
+    let (mut guardian, _) = Guardian::run_with(&["sh", "-c", script], &fields);
+    let (mut text, mut is_reaped) = (String::new(), false);
+    while !is_reaped || !text.ends_with('\n') {
+        match guardian.hear() {
+            Said::Output(Stream::Stderr, bytes) => text += &String::from_utf8(bytes).unwrap(),
+            said => is_reaped |= said == Said::Reaped,
+        }
+    }
+    let pid = pid_in(&text);
+    assert!(is_alive(pid));
+    // Whose it is that was in the pipe when the program ended can't be told: so it is delivered.
+    guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 100_000 });
+    await_death(pid);
+    guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 1 << 30 });
+    assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
     guardian.part();
 }
 
