@@ -32,7 +32,8 @@ const WATCHED: [i32; 11] = [
 ///
 /// From here on orphaned descendants become this process's children, same-user processes can't
 /// reach into it through `/proc`, whatever signals were inherited as ignored or blocked are not,
-/// and the signals listed in [`Received::signal`] arrive at the descriptor that is returned.
+/// the scheduler lets it in soon when it has something to do (Linux 6.12), and the signals listed in
+/// [`Received::signal`] arrive at the descriptor that is returned.
 #[doc(alias = "PR_SET_CHILD_SUBREAPER")]
 #[doc(alias = "signalfd")]
 pub fn become_guardian() -> io::Result<Signals> {
@@ -56,6 +57,7 @@ pub fn become_guardian() -> io::Result<Signals> {
         sys::default_disposition(signal);
     }
     sys::ignore_some();
+    sys::shorten();
     Ok(Signals { fd: sys::signal_descriptor(&WATCHED)? })
 }
 

@@ -11,7 +11,7 @@ use rustix::process::{geteuid, getgroups, waitid, Pid, WaitId, WaitIdOptions};
 
 use crate::procfs::{decimal, Procfs};
 use crate::specification::Specification;
-use crate::sys::{self, Failure, Launch, Plan, Point, Strings};
+use crate::sys::{self, Failure, Launch, Plan, Point, Slice, Strings};
 use crate::users::{self, Credentials, Sources};
 use crate::{cgroup, environment, namespace, rlimits, stdio, Error, Level, Program, Step};
 
@@ -79,6 +79,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
         cgroups: run.as_mut().map(cgroup::Run::take_doors).unwrap_or_default(),
         oom_score_adj: spec.oom_score_adj.map(number),
         nice: spec.nice,
+        slice: Slice::of_a_program(spec.nice),
         umask: spec.umask,
         limits,
         groups: groups_to_set(&credentials),

@@ -15,6 +15,7 @@ use rustix::process::chdir;
 use super::exec::{execve, Strings, HAS_OWN_EXECVE};
 use super::init::Namespace;
 use super::signals::{block_only, ignore_none};
+use super::slice::Slice;
 
 /// One resource limit, ready to be set.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) cgroups: Vec<OwnedFd>,
     pub(crate) oom_score_adj: Option<CString>,
     pub(crate) nice: Option<i32>,
+    /// Where the guardian's own isn't the program's.
+    pub(crate) slice: Option<Slice>,
     pub(crate) umask: Option<u32>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) groups: Option<Vec<u32>>,
@@ -220,6 +223,11 @@ fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     // follows, nothing would ever be sent.
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into(), Point::DeathSignal)?;
     leave_without_guardian(plan);
+    if let Some(slice) = &plan.slice {
+        // So late because what comes before is soon done, and waited for. It doesn't fail: nothing
+        // but the slice changes, and the guardian could change its own.
+        slice.set();
+    }
     ignore_none();
     if block_only(&[]).is_err() {
         return Err(failed(Point::Mask, 0, errno()));

@@ -10,6 +10,7 @@ mod launch;
 mod memory;
 mod process;
 mod signals;
+mod slice;
 
 pub(crate) use child::{End, Failure, Limit, Plan, Point};
 pub(crate) use exec::Strings;
@@ -24,3 +25,4 @@ pub(crate) use process::{
 pub(crate) use signals::{
     block_only, default_disposition, ignore_some, pending, signal_descriptor,
 };
+pub(crate) use slice::{shorten, Slice};
