@@ -59,7 +59,7 @@ defmodule ProtonStream.GrowthTest do
       before = counts.()
       receive do
       after
-        200 -> counts.() == before and before.guardians == 1
+        200 -> counts.() == before and before.guardians == 2
       end
     end)
     before = counts.()

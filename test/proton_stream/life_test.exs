@@ -131,7 +131,7 @@ defmodule ProtonStream.LifeTest do
         collect(ps)
         nursery = nursery()
         guardians = fn -> length(String.split(File.read!("/proc/\#{nursery}/task/\#{nursery}/children"))) end
-        eventually("one guardian waits", fn -> guardians.() == 1 end)
+        eventually("two guardians wait", fn -> guardians.() == 2 end)
         :erlang.garbage_collect()
 
         %{

@@ -78,16 +78,15 @@ defmodule ProtonStream.NurseryTest do
     {:ok, ps} = ProtonStream.open("cat", [])
     stopped = nursery()
     children = fn -> String.split(File.read!("/proc/#{stopped}/task/#{stopped}/children")) end
-    eventually("one has the program, and one waits", fn -> length(children.()) == 2 end)
+    eventually("one has the program, and two wait", fn -> length(children.()) == 3 end)
     kill.(stopped, "STOP")
-    # The guardian that waits, and then nobody.
-    {:ok, one} = ProtonStream.open("cat", [])
-    {:ok, two} = ProtonStream.open("cat", [])
-    transports = Enum.map([one, two], transport)
-    {:ok, three} = ProtonStream.open("cat", [])
-    programs = [ps, one, two, three]
+    # The guardians that wait, and then nobody.
+    opened = for _ <- 1..3, do: ProtonStream.open("cat", []) |> elem(1)
+    transports = Enum.map(opened, transport)
+    {:ok, next} = ProtonStream.open("cat", [])
+    programs = [ps, next | opened]
     for ps <- programs, do: echo.(ps, "hello")
-    other = nursery() not in [nil, stopped] and transport.(three) == :nursery
+    other = nursery() not in [nil, stopped] and transport.(next) == :nursery
     kill.(stopped, "CONT")
     for ps <- programs, do: ProtonStream.close(ps)
     exits = for ps <- programs, do: collect(ps)
@@ -96,7 +95,7 @@ defmodule ProtonStream.NurseryTest do
     tell.({transports, other, Enum.uniq(exits)})
     """
 
-    assert tell(script) == {[:nursery, :port], true, [{"", "", :normal}]}
+    assert tell(script) == {[:nursery, :nursery, :port], true, [{"", "", :normal}]}
   end
 
   test "whose guardian is late never has a program started twice" do
@@ -106,9 +105,9 @@ defmodule ProtonStream.NurseryTest do
       nursery = nursery()
       busy = ProtonStream.os_pid(ps) |> parent()
       children = fn -> String.split(File.read!("/proc/#{nursery}/task/#{nursery}/children")) end
-      eventually("one waits", fn -> length(children.()) == 2 end)
-      [waiting] = Enum.map(children.(), &String.to_integer/1) -- [busy]
-      for pid <- [nursery, waiting], do: kill.(pid, "STOP")
+      eventually("two wait", fn -> length(children.()) == 3 end)
+      [_, _] = waiting = Enum.map(children.(), &String.to_integer/1) -- [busy]
+      for pid <- [nursery | waiting], do: kill.(pid, "STOP")
       mark = Path.join(System.tmp_dir!(), "proton-late-#{nursery}-#{delay}")
 
       late =
@@ -124,7 +123,7 @@ defmodule ProtonStream.NurseryTest do
         end)
 
       Process.sleep(delay)
-      kill.(waiting, "CONT")
+      for pid <- waiting, do: kill.(pid, "CONT")
       result = Task.await(late, :infinity)
       kill.(nursery, "CONT")
       ProtonStream.close(ps)

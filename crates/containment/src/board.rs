@@ -7,6 +7,9 @@
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::SeqCst};
+use std::time::Duration;
+
+use rustix::time::{clock_gettime, ClockId};
 
 use crate::sys;
 
@@ -21,7 +24,8 @@ const PATH: usize = 500;
 #[repr(C)]
 pub(crate) struct Shared {
     idle: AtomicU32,
-    busy: AtomicU32,
+    /// When there were last too few of those, in milliseconds of the machine's uptime.
+    scarce: AtomicU64,
     is_closed: AtomicBool,
     /// The guardian of each slot, or 0. Beside each other, since all are looked through.
     pids: [AtomicU32; SLOTS],
@@ -74,9 +78,15 @@ impl Board {
         self.0.idle.load(SeqCst)
     }
 
-    /// How many guardians have a run.
-    pub fn busy(self) -> u32 {
-        self.0.busy.load(SeqCst)
+    /// Too few wait at this moment.
+    pub fn are_scarce(self) {
+        self.0.scarce.store(uptime(), SeqCst);
+    }
+
+    /// Whether there were always enough for that long.
+    pub fn were_enough(self, time: Duration) -> bool {
+        let since = uptime().saturating_sub(self.0.scarce.load(SeqCst));
+        Duration::from_millis(since) >= time
     }
 
     /// Nobody is to wait any more. A guardian that ends a run sees that before it waits, or has
@@ -149,13 +159,7 @@ impl Slot {
     /// Its guardian has another run, or none. What was said of the last one is forgotten.
     pub fn set_run(self, run: u64) {
         self.memory.length.store(0, SeqCst);
-        // Whoever is killed between the two is counted for ever, and one guardian more may wait.
-        if run != 0 {
-            self.board.0.busy.fetch_add(1, SeqCst);
-        }
-        if self.memory.run.swap(run, SeqCst) != 0 {
-            self.board.0.busy.fetch_sub(1, SeqCst);
-        }
+        self.memory.run.store(run, SeqCst);
     }
 
     /// The path of the run's group. One that is too long is not said.
@@ -179,6 +183,12 @@ impl Slot {
         }
         Some(self.memory.path.iter().take(length).map(|byte| byte.load(SeqCst)).collect())
     }
+}
+
+/// In milliseconds; the same for all processes.
+fn uptime() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::try_from(now).map_or(0, |now| now.as_millis() as u64)
 }
 
 #[cfg(test)]
@@ -219,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn those_that_have_a_run_are_counted() {
+    fn there_are_enough_when_they_were_not_scarce_for_a_time() {
         let board = Board::new().expect("memory");
-        let slots = [0, 1].map(|index| board.slot(index).expect("a slot"));
-        let busy = [(0, 7), (0, 8), (1, 9), (0, 0), (0, 0), (1, 0)].map(|(index, run)| {
-            slots[index].set_run(run);
-            board.busy()
-        });
-        assert_eq!(busy, [1, 1, 2, 1, 1, 0]);
+        assert!(board.were_enough(Duration::ZERO));
+        board.are_scarce();
+        assert!(!board.were_enough(Duration::from_secs(3600)));
+        while !board.were_enough(Duration::from_millis(2)) {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

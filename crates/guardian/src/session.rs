@@ -62,6 +62,8 @@ pub(crate) struct Nursed<'t> {
     pub(crate) bereft: &'t dyn Fn(),
     /// Is asked whether another run may follow on the same connection, and told its number.
     pub(crate) again: &'t dyn Fn(u64) -> bool,
+    /// Is told when what was asked for is done, or takes its time.
+    pub(crate) rests: &'t dyn Fn(),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -157,12 +159,19 @@ impl Session<'_> {
         }
     }
 
+    fn rest(&self) {
+        self.nursed.iter().for_each(|nursed| (nursed.rests)());
+    }
+
     fn poll(&self) -> Result<Found, Errno> {
         let mut set = PollSet::new(self.signals.as_fd());
         if self.hearing != Hearing::Gone {
             set.add(Token::Controller, self.controller, PollFlags::IN);
         }
         let quiet_until = self.quiet_until();
+        if quiet_until.is_none() {
+            self.rest();
+        }
         if !self.outbox.is_clear() && quiet_until.is_none() {
             set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
         }
@@ -357,6 +366,7 @@ impl Session<'_> {
     fn open(&mut self, open: &Open<'_>, now: Instant) {
         let read = specification::read(open);
         if read.as_ref().is_ok_and(|(specification, _)| specification.may_wait()) {
+            self.rest();
             self.outbox.flush();
         }
         // Who has left without having heard HELLO may try elsewhere, and no program runs twice.

@@ -291,33 +291,56 @@ fn a_guardian_has_a_thousand_runs_and_then_closes() {
 }
 
 #[test]
-fn one_guardian_waits_also_after_there_were_many() {
+fn two_guardians_wait_also_after_there_were_many() {
     let nursery = Nursery::new();
-    let waits = || children(nursery.pid()).len() == 1;
-    eventually("one waits", waits);
+    let wait = || children(nursery.pid()).len() == 2;
+    eventually("two wait", wait);
     let runs: Vec<_> = (1..=12).map(|run| nursery.run(run, &["cat"], &[])).collect();
     let busy: Vec<u32> = runs.iter().map(|(_, _, forked)| *forked).collect();
     assert!(busy.iter().all(|pid| children(nursery.pid()).contains(pid)), "{busy:?}");
     drop(runs);
-    eventually("one waits again", waits);
+    eventually("two wait again", wait);
 }
 
 #[test]
-fn of_guardians_whose_runs_end_together_half_wait_for_more() {
+fn guardians_that_are_too_many_leave_also_when_each_has_a_run_now_and_then() {
+    let nursery = Nursery::new();
+    let runs: Vec<_> = (1..=30).map(|run| nursery.run(run, &["cat"], &[])).collect();
+    drop(runs);
+    // One at a time, and each guardian long before it would lose patience.
+    let mut run = 100;
+    eventually("they have left", || {
+        run += 1;
+        drop(nursery.run(run, &["cat"], &[]));
+        children(nursery.pid()).len() <= 4
+    });
+}
+
+#[test]
+fn another_guardian_is_there_while_a_start_takes_its_time() {
+    let nursery = Nursery::new();
+    eventually("two wait", || children(nursery.pid()).len() == 2);
+    // It has said the secret, and not what is to be run.
+    let _undecided = nursery.guardian(1);
+    eventually("two more wait", || children(nursery.pid()).len() == 3);
+}
+
+#[test]
+fn guardians_whose_runs_end_together_wait_for_more() {
     let nursery = Nursery::new();
     let start = |from| (from..from + 60).map(|run| nursery.run(run, &["cat"], &[])).collect();
     let forked = |runs: &[(Guardian, u32, u32)]| runs.iter().map(|(_, _, pid)| *pid).collect();
     let runs: Vec<_> = start(1);
     let first: HashSet<u32> = forked(&runs);
     drop(runs);
-    eventually("the other half has left", || children(nursery.pid()).len() < 40);
+    eventually("no program runs", || first.iter().all(|pid| children(*pid).is_empty()));
     let runs: Vec<_> = start(101);
     let again: HashSet<u32> = forked(&runs);
-    // One of those that waited had no run before.
+    // Two that waited had no run before.
     let kept = first.intersection(&again).count();
-    assert!((20..40).contains(&kept), "{kept}");
+    assert!(kept >= 50, "{kept}");
     drop(runs);
-    eventually("one waits in the end", || children(nursery.pid()).len() == 1);
+    eventually("two wait in the end", || children(nursery.pid()).len() == 2);
 }
 
 #[test]
@@ -643,7 +666,7 @@ fn many_that_say_nothing_keep_nobody_out() {
     assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
     drop(guardian);
     silent.into_iter().for_each(|socket| assert!(is_closed(socket)));
-    eventually("one waits", || children(nursery.pid()).len() == 1);
+    eventually("two wait", || children(nursery.pid()).len() == 2);
 }
 
 #[test]
@@ -668,7 +691,7 @@ except (ConnectionResetError, BrokenPipeError):
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{output:?}");
-    eventually("one waits", || children(nursery.pid()).len() == 1);
+    eventually("two wait", || children(nursery.pid()).len() == 2);
 }
 
 #[test]
@@ -736,7 +759,7 @@ fn a_program_that_runs_on_costs_less_memory_than_its_start() {
 fn an_idle_nursery_uses_no_time() {
     let nursery = Nursery::new();
     let _programs: Vec<_> = (1..=5).map(|run| nursery.run(run, &["sleep", "60"], &[])).collect();
-    eventually("one waits", || children(nursery.pid()).len() == 6);
+    eventually("two wait", || children(nursery.pid()).len() == 7);
     let all: Vec<u32> = children(nursery.pid()).into_iter().chain([nursery.pid()]).collect();
     let switches = || all.iter().map(|pid| support::switches(*pid)).collect::<Vec<_>>();
     eventually("they sleep", || all.iter().all(|pid| state(*pid) == Some('S')));

@@ -9,7 +9,7 @@
 //! a run it has forgotten by the next.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use proton_stream_containment::{Forked, Signals, Slot};
@@ -37,15 +37,13 @@ const LEFT: u8 = 3;
 /// The exit status of one that could not go on.
 const FAILED: u8 = 125;
 
-/// So many wait for connections at any time.
-pub(crate) const SPARE: u32 = 1;
+/// So many wait for connections at any time: one for the next, and another one for who comes before
+/// that has started its program.
+pub(crate) const SPARE: u32 = 2;
 
-/// So many at most, or as many as have a run: what ends together is often started together again.
-/// Who ends a run while they wait goes at once.
-const MOST_SPARE: u32 = 16;
-
-/// And those above the first for no longer than this after the memory of their last run was given
-/// back.
+/// Those that have ended a run wait as well, since what ends together is often started together
+/// again: for this long after the memory of that run was given back, or, where others were always
+/// quicker, since there were last too few.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// After so many runs a fresh one takes over: whatever they have left in its memory goes with it.
@@ -53,21 +51,22 @@ const MOST_RUNS: usize = 1000;
 
 /// Serves connections, and answers its exit status.
 pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
-    let Forked { listener, bell, mut signals } = forked;
+    let Forked { listener, bell, signals } = forked;
     // It can't fail: a fork leads no group.
     let _ = setsid();
     let Ok(door) = Door::new(listener, signals.as_fd(), errand.controller, errand.secret) else {
         return FAILED;
     };
-    let Ok(mut buffers) = Buffers::new() else { return FAILED };
+    let Ok(buffers) = Buffers::new() else { return FAILED };
+    let bell = Bell { ringer: bell, is_due: Cell::new(false) };
+    let mut guard = Guard { errand, door, bell, signals, buffers, runs: Cell::new(0) };
     // Its nursery has counted it among those that wait.
     let mut is_counted = true;
-    let runs = Cell::new(0);
-    while runs.get() < MOST_RUNS {
-        let next = wait(&door, &bell, &mut signals, &mut buffers, &errand, is_counted);
-        let Some((connection, run)) = next else { return 0 };
+    while guard.runs.get() < MOST_RUNS {
+        let Some((connection, run)) = guard.wait(is_counted) else { return 0 };
         is_counted = false;
-        let status = serve(&connection, run, &door, &mut signals, &mut buffers, &errand, &runs);
+        let status = guard.serve(connection.as_fd(), run);
+        guard.bell.ring();
         if status != 0 {
             return status;
         }
@@ -76,65 +75,121 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
     0
 }
 
-/// The next connection; `None` when there is no use for this guardian any more.
-fn wait(
-    door: &Door,
-    bell: &OwnedFd,
-    signals: &mut Signals,
-    buffers: &mut Buffers,
-    errand: &Errand,
-    mut is_counted: bool,
-) -> Option<(OwnedFd, u64)> {
-    let (slot, board) = (errand.slot, errand.slot.board());
-    let is_fresh = is_counted;
-    // One that waits goes with its nursery; one that has a run only hears of it.
-    let hears = |signal| set_parent_process_death_signal(Some(signal)).is_ok();
-    if !hears(Signal::KILL) || !is_child_of(errand.nursery) {
-        return None;
+struct Guard {
+    errand: Errand,
+    door: Door,
+    bell: Bell,
+    signals: Signals,
+    buffers: Buffers,
+    /// How many it has begun.
+    runs: Cell<usize>,
+}
+
+/// The way to tell the nursery that another guardian is to wait. That takes as long as a program's
+/// start, and must not be in the way of the one that has just been asked for.
+struct Bell {
+    ringer: OwnedFd,
+    is_due: Cell<bool>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if self.is_due.replace(false) {
+            // Where the pipe is full it has rung.
+            let _ = rustix::io::write(&self.ringer, b"!");
+        }
     }
-    loop {
-        let others = match std::mem::replace(&mut is_counted, true) {
-            true => board.idle().saturating_sub(1),
-            false => slot.wait(),
-        };
-        if board.is_closed() || others >= MOST_SPARE.max(board.busy()) && slot.leave(SPARE) {
+}
+
+impl Guard {
+    /// The next connection; `None` when there is no use for this guardian any more.
+    fn wait(&mut self, mut is_counted: bool) -> Option<(OwnedFd, u64)> {
+        let Self { errand, door, bell, signals, buffers, .. } = self;
+        let (slot, board) = (errand.slot, errand.slot.board());
+        let is_fresh = is_counted;
+        // One that waits goes with its nursery; one that has a run only hears of it.
+        let hears = |signal| set_parent_process_death_signal(Some(signal)).is_ok();
+        if !hears(Signal::KILL) || !is_child_of(errand.nursery) {
             return None;
         }
-        let mut knock = Knock::Nobody;
-        if !is_fresh {
-            knock = door.wait(Some(SETTLED), signals);
-            if matches!(knock, Knock::Nobody) {
-                buffers.give_back();
+        loop {
+            let others = match std::mem::replace(&mut is_counted, true) {
+                true => board.idle().saturating_sub(1),
+                false => slot.wait(),
+            };
+            let are_enough = others >= SPARE && board.were_enough(SETTLED + PATIENCE);
+            if board.is_closed() || are_enough && slot.leave(SPARE) {
+                return None;
             }
-        }
-        if matches!(knock, Knock::Nobody) {
-            knock = door.wait((others >= SPARE).then_some(PATIENCE), signals);
-        }
-        if matches!(knock, Knock::Nobody) {
-            if slot.leave(SPARE) {
-                // Who has come since then may have been announced to this one only.
-                knock = door.look();
+            let mut knock = Knock::Nobody;
+            if !is_fresh {
+                knock = door.wait(Some(SETTLED), signals);
                 if matches!(knock, Knock::Nobody) {
-                    return None;
+                    buffers.give_back();
                 }
-                slot.wait();
-            } else {
-                knock = door.wait(None, signals);
+            }
+            if matches!(knock, Knock::Nobody) {
+                knock = door.wait((others >= SPARE).then_some(PATIENCE), signals);
+            }
+            if matches!(knock, Knock::Nobody) {
+                if slot.leave(SPARE) {
+                    // Who has come since then may have been announced to this one only.
+                    knock = door.look();
+                    if matches!(knock, Knock::Nobody) {
+                        return None;
+                    }
+                    slot.wait();
+                } else {
+                    knock = door.wait(None, signals);
+                }
+            }
+            let connection = match knock {
+                Knock::Controller(connection) => connection,
+                Knock::Dismissal => return None,
+                Knock::Stranger | Knock::Nobody => continue,
+            };
+            let left = slot.take();
+            if left < SPARE {
+                board.are_scarce();
+                bell.is_due.set(true);
+            }
+            if left == 0 {
+                // Before it is listened to, for which others would have to wait.
+                bell.ring();
+            }
+            is_counted = false;
+            if let Some(run) = door.listen_to(&connection) {
+                return hears(Signal::URG).then_some((connection, run));
             }
         }
-        let connection = match knock {
-            Knock::Controller(connection) => connection,
-            Knock::Dismissal => return None,
-            Knock::Stranger | Knock::Nobody => continue,
+    }
+
+    fn serve(&mut self, connection: BorrowedFd<'_>, run: u64) -> u8 {
+        let Self { errand, door, bell, signals, buffers, runs } = self;
+        let begin = |run| {
+            runs.set(runs.get() + 1);
+            errand.slot.set_run(run);
+            enter_directory(errand)
         };
-        // Before it is listened to, for which others would have to wait.
-        if slot.take() < SPARE {
-            // The nursery forks another. Where the bell is full it has rung.
-            let _ = rustix::io::write(bell, b"!");
+        if !begin(run) {
+            return FAILED;
         }
-        is_counted = false;
-        if let Some(run) = door.listen_to(&connection) {
-            return hears(Signal::URG).then_some((connection, run));
+        let announce = |path: &[u8]| errand.slot.set_group(path);
+        let bereft = || {
+            if !is_child_of(errand.nursery) {
+                door.shut();
+            }
+        };
+        let again =
+            |run| run != 0 && runs.get() < MOST_RUNS && is_child_of(errand.nursery) && begin(run);
+        let rests = || bell.ring();
+        // It may have gone before it was said which signal tells of that.
+        bereft();
+        let nursed = Nursed { announce: &announce, bereft: &bereft, again: &again, rests: &rests };
+        match session::serve(connection, connection, signals, buffers, Some(nursed)) {
+            Ok(false) => 0,
+            Ok(true) => LEFT,
+            Err(_) => FAILED,
         }
     }
 }
@@ -147,40 +202,4 @@ fn enter_directory(errand: &Errand) -> bool {
 
 fn is_child_of(nursery: u32) -> bool {
     getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| pid.get().unsigned_abs() == nursery)
-}
-
-fn serve(
-    connection: &OwnedFd,
-    run: u64,
-    door: &Door,
-    signals: &mut Signals,
-    buffers: &mut Buffers,
-    errand: &Errand,
-    runs: &Cell<usize>,
-) -> u8 {
-    let begin = |run| {
-        runs.set(runs.get() + 1);
-        errand.slot.set_run(run);
-        enter_directory(errand)
-    };
-    if !begin(run) {
-        return FAILED;
-    }
-    let announce = |path: &[u8]| errand.slot.set_group(path);
-    let bereft = || {
-        if !is_child_of(errand.nursery) {
-            door.shut();
-        }
-    };
-    let again =
-        |run| run != 0 && runs.get() < MOST_RUNS && is_child_of(errand.nursery) && begin(run);
-    // It may have gone before it was said which signal tells of that.
-    bereft();
-    let connection = connection.as_fd();
-    let nursed = Nursed { announce: &announce, bereft: &bereft, again: &again };
-    match session::serve(connection, connection, signals, buffers, Some(nursed)) {
-        Ok(false) => 0,
-        Ok(true) => LEFT,
-        Err(_) => FAILED,
-    }
 }
