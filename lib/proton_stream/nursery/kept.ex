@@ -102,7 +102,9 @@ defmodule ProtonStream.Nursery.Kept do
   @impl true
   def init(_) do
     Process.flag(:trap_exit, true)
-    :ets.new(__MODULE__, [:named_table, :public, :ordered_set, write_concurrency: true])
+    # To read a decentralized counter, which is the default here, suspends who asks.
+    options = [write_concurrency: true, decentralized_counters: false]
+    :ets.new(__MODULE__, [:named_table, :public, :ordered_set | options])
     {:ok, System.monotonic_time(:millisecond)}
   end
 
