@@ -59,7 +59,7 @@ defmodule Bench do
     context = %{quick: quick?, directory: System.fetch_env!("BENCH_DIRECTORY")}
 
     IO.puts(
-      "#{machine.cores} cores, Linux #{machine.linux}, OTP #{machine.otp}, Elixir #{machine.elixir}; load #{machine.load_before}"
+      "#{machine.cores} cores (#{machine.processor || "unknown"}), Linux #{machine.linux}, OTP #{machine.otp}, Elixir #{machine.elixir}; load #{machine.load_before}"
     )
 
     results =

@@ -169,6 +169,12 @@ defmodule Bench.Report do
   def machine do
     %{
       cores: System.schedulers_online(),
+      # Where the kernel says it: on x86.
+      processor:
+        "/proc/cpuinfo"
+        |> File.read!()
+        |> then(&Regex.run(~r/^model name\s*: (.*)$/m, &1, capture: :all_but_first))
+        |> then(&(&1 && hd(&1))),
       # Without what distributions and hosts append.
       linux:
         "/proc/sys/kernel/osrelease"
