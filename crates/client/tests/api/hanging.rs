@@ -119,14 +119,14 @@ async fn a_guardian_that_is_late_never_has_a_program_started_twice() {
         let busy = parent(sleep.id().unwrap());
         let nursery = parent(busy);
         let mut waiting = Vec::new();
-        eventually("one waits", || {
+        eventually("two wait", || {
             waiting = children(nursery);
             waiting.retain(|pid| *pid != busy);
-            waiting.len() == 1
+            waiting.len() == 2
         })
         .await;
         kill(nursery, Kernel::STOP);
-        kill(waiting[0], Kernel::STOP);
+        waiting.iter().for_each(|pid| kill(*pid, Kernel::STOP));
         let directory = Directory::new("late");
         let mark = directory.0.join("mark");
         let script = format!("echo >> {}; exec echo hello", mark.display());
@@ -134,7 +134,7 @@ async fn a_guardian_that_is_late_never_has_a_program_started_twice() {
             proton_stream::Command::new("sh").args(["-c", &script]).output().await
         });
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-        kill(waiting[0], Kernel::CONT);
+        waiting.iter().for_each(|pid| kill(*pid, Kernel::CONT));
         let late = soon("an outcome", late).await.unwrap();
         kill(nursery, Kernel::CONT);
         sleep.close().await.unwrap();
