@@ -5,7 +5,7 @@
 //! that died has left, and kills it (PROTOCOL §10).
 //!
 //! It knows nothing of programs, and nobody connects to it: its guardians wait at the listener
-//! themselves. It sees to it that one always does, and otherwise sleeps.
+//! themselves. It sees to it that two always do, and otherwise sleeps.
 
 mod adoption;
 mod control;
@@ -216,7 +216,7 @@ impl Nursery {
         }
     }
 
-    /// Sees to it that a guardian waits for connections, and more than one where some wait for a
+    /// Sees to it that [`SPARE`] guardians wait for connections, and more where some wait for a
     /// guardian.
     fn fork_spares(&mut self) {
         let Some(house) = &self.house else { return };
