@@ -57,7 +57,7 @@ pub fn become_guardian() -> io::Result<Signals> {
         sys::default_disposition(signal);
     }
     sys::ignore_some();
-    sys::shorten();
+    sys::Slice::shorten();
     Ok(Signals { fd: sys::signal_descriptor(&WATCHED)? })
 }
 

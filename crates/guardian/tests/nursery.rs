@@ -317,12 +317,12 @@ fn guardians_that_are_too_many_leave_also_when_each_has_a_run_now_and_then() {
 }
 
 #[test]
-fn another_guardian_is_there_while_a_start_takes_its_time() {
+fn another_guardian_waits_when_one_has_a_connection_that_asks_for_nothing() {
     let nursery = Nursery::new();
     eventually("two wait", || children(nursery.pid()).len() == 2);
     // It has said the secret, and not what is to be run.
     let _undecided = nursery.guardian(1);
-    eventually("two more wait", || children(nursery.pid()).len() == 3);
+    eventually("two wait again", || children(nursery.pid()).len() == 3);
 }
 
 #[test]

@@ -25,4 +25,4 @@ pub(crate) use process::{
 pub(crate) use signals::{
     block_only, default_disposition, ignore_some, pending, signal_descriptor,
 };
-pub(crate) use slice::{shorten, Slice};
+pub(crate) use slice::Slice;

@@ -35,18 +35,18 @@ pub(crate) struct Slice {
 /// What this process, or the one that it was forked from, was started with.
 static GIVEN: OnceLock<u64> = OnceLock::new();
 
-/// Asks for a short slice. It is a wish: where it can't be had there is nothing to tell.
-pub(crate) fn shorten() {
-    let Ok(slice) = Slice::of_this_process() else { return };
-    if slice.policy == libc::SCHED_OTHER.unsigned_abs() && slice.runtime > SHORT {
-        let short = Slice { runtime: SHORT, ..slice };
-        if short.set() == 0 {
-            let _ = GIVEN.set(slice.runtime);
+impl Slice {
+    /// Asks for a short one. It is a wish: where it can't be had there is nothing to tell.
+    pub(crate) fn shorten() {
+        let Ok(given) = Self::of_this_process() else { return };
+        if given.policy == libc::SCHED_OTHER.unsigned_abs() && given.runtime > SHORT {
+            let short = Self { runtime: SHORT, ..given };
+            if short.set() == 0 {
+                let _ = GIVEN.set(given.runtime);
+            }
         }
     }
-}
 
-impl Slice {
     /// What a program is to have, with its nice value, where a guardian has a short one.
     pub(crate) fn of_a_program(nice: Option<i32>) -> Option<Self> {
         let runtime = *GIVEN.get()?;

@@ -85,8 +85,8 @@ struct Guard {
     runs: Cell<usize>,
 }
 
-/// The way to tell the nursery that another guardian is to wait. That takes as long as a program's
-/// start, and must not be in the way of the one that has just been asked for.
+/// The way to tell the nursery that another guardian is to wait. The fork must not be in the
+/// way of the start that has just been asked for.
 struct Bell {
     ringer: OwnedFd,
     is_due: Cell<bool>,
@@ -117,7 +117,7 @@ impl Guard {
                 true => board.idle().saturating_sub(1),
                 false => slot.wait(),
             };
-            let are_enough = others >= SPARE && board.were_enough(SETTLED + PATIENCE);
+            let are_enough = board.were_enough(SETTLED + PATIENCE);
             if board.is_closed() || are_enough && slot.leave(SPARE) {
                 return None;
             }
