@@ -23,6 +23,7 @@ use proton_stream_protocol::{
     HEADER_LENGTH, SECRET_LENGTH,
 };
 use rustix::process::{kill_process, Pid, Signal};
+use support::leased::Leased;
 use support::{await_death, eventually, is_alive, pid_in, state, Guardian, Said, DEADLINE};
 
 const SECRET: [u8; SECRET_LENGTH] = [0x5a; SECRET_LENGTH];
@@ -323,6 +324,20 @@ fn another_guardian_waits_when_one_has_a_connection_that_asks_for_nothing() {
     // It has said the secret, and not what is to be run.
     let _undecided = nursery.guardian(1);
     eventually("two wait again", || children(nursery.pid()).len() == 3);
+}
+
+#[test]
+fn another_guardian_waits_when_a_start_takes_long() {
+    let nursery = Nursery::new();
+    eventually("two wait", || children(nursery.pid()).len() == 2);
+    let leased = Leased::new("spare");
+    let mut slow = nursery.guardian(1);
+    slow.open(&[&leased.path()], &[]);
+    eventually("two wait again", || children(nursery.pid()).len() == 3);
+    assert_eq!(slow.hear(), Said::Hello);
+    assert_eq!(slow.heard(), None, "it has not started");
+    slow.say(&ToGuardian::Close);
+    assert!(matches!(slow.hear(), Said::StartError { step: 11, .. }));
 }
 
 #[test]

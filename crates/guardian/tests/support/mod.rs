@@ -5,11 +5,13 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod leased;
+
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -424,4 +426,11 @@ pub fn await_death(pid: u32) {
 /// A pid that a program printed.
 pub fn pid_in(text: &str) -> u32 {
     text.trim().parse().unwrap_or_else(|_| panic!("{text:?} is no pid"))
+}
+
+/// A new one, below the temporary ones.
+pub fn directory(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("proton-{name}-{}", std::process::id()));
+    std::fs::create_dir(&path).expect("a new directory");
+    path
 }
