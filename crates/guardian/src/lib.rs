@@ -22,6 +22,7 @@ mod ending;
 mod group;
 mod inbox;
 mod input;
+mod load;
 mod nursery;
 mod outbox;
 mod output;

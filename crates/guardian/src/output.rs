@@ -4,25 +4,19 @@
 //! One of the streams that the program writes, on its way to the controller under credit.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proton_stream_protocol::{Credit, FromGuardian, Malformed, Stream};
 use rustix::event::PollFlags;
 use rustix::io::ioctl_fionread;
 
 use crate::chatter::Chatter;
+use crate::load::Load;
 use crate::outbox::{Outbox, Relayed};
-use crate::room::Room;
 
 /// How many frames of one stream are passed on before the other streams, the
 /// controller and the timers are looked at again.
 const FRAMES_A_TURN: usize = 8;
-
-/// So many times in a row is load.
-const LOAD: u8 = 4;
-
-/// A pipe that had little in it for so long gives its room back.
-const IDLE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Output {
     stream: Stream,
@@ -39,13 +33,7 @@ pub(crate) struct Output {
     hung_up: bool,
     /// Bytes that were in the pipe when it was asked; counted down.
     owed: Option<usize>,
-    room: Room,
-    /// What may be under way at most.
-    window: usize,
-    /// How often in a row there was much in it.
-    filled: u8,
-    /// Since when a pipe that has grown has had little in it.
-    idle_since: Option<Instant>,
+    load: Load,
     chatter: Chatter,
 }
 
@@ -53,17 +41,14 @@ impl Output {
     pub(crate) fn new(stream: Stream, pipe: Option<OwnedFd>, credit: Credit) -> Self {
         Output {
             stream,
-            room: pipe.as_ref().map_or(Room::none(), |pipe| Room::of(pipe.as_fd())),
+            load: Load::of(pipe.as_ref(), credit.available()),
             pipe,
-            window: credit.available(),
             credit,
             discarded: false,
             deserted: false,
             ready: false,
             hung_up: false,
             owed: None,
-            filled: 0,
-            idle_since: None,
             chatter: Chatter::new(),
         }
     }
@@ -224,9 +209,7 @@ impl Output {
 
     fn is_dry(&mut self) {
         self.ready = false;
-        if self.idle_since.is_none() && self.room.is_grown() {
-            self.idle_since = Some(Instant::now());
-        }
+        self.load.pause();
     }
 
     fn held(&self) -> usize {
@@ -235,33 +218,23 @@ impl Output {
     }
 
     fn grow_under_load(&mut self, held: usize, outbox: &mut Outbox<'_>) {
-        if !self.room.is_loaded_by(held) {
-            self.filled = 0;
-            return;
-        }
-        self.idle_since = None;
-        self.filled = self.filled.saturating_add(1);
-        if self.filled >= LOAD {
-            if let Some(pipe) = &self.pipe {
-                self.room.grow(pipe.as_fd(), self.window);
-                outbox.grow(self.window);
-            }
+        let Some(pipe) = &self.pipe else { return };
+        if let Some(window) = self.load.add(pipe.as_fd(), held) {
+            outbox.grow(window);
         }
     }
 
     /// When [`give_back`](Self::give_back) has something to do.
     pub(crate) fn idle_until(&self) -> Option<Instant> {
-        self.idle_since.map(|since| since + IDLE)
+        self.load.idle_until()
     }
 
     /// Gives a pipe's room back that has not been used for a while.
     pub(crate) fn give_back(&mut self, outbox: &mut Outbox<'_>, now: Instant) {
-        if self.idle_until().is_none_or(|until| now < until) {
-            return;
+        let given = self.load.give_back(self.pipe.as_ref(), now);
+        if given.is_some_and(|given| !given || !outbox.give_back()) {
+            self.load.try_later(now);
         }
-        let pipe = self.pipe.as_ref();
-        let given = pipe.is_none_or(|pipe| self.room.give_back(pipe.as_fd()));
-        self.idle_since = (!given || !outbox.give_back()).then_some(now);
     }
 
     /// The end of a stream needs neither credit nor a controller that takes what it is sent.
