@@ -51,21 +51,23 @@ const MOST_RUNS: usize = 1000;
 
 /// Serves connections, and answers its exit status.
 pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
-    let Forked { listener, bell, signals } = forked;
+    let Forked { listener, bell, mut signals } = forked;
     // It can't fail: a fork leads no group.
     let _ = setsid();
     let Ok(door) = Door::new(listener, signals.as_fd(), errand.controller, errand.secret) else {
         return FAILED;
     };
-    let Ok(buffers) = Buffers::new() else { return FAILED };
+    let Ok(mut buffers) = Buffers::new() else { return FAILED };
     let bell = Bell { ringer: bell, is_due: Cell::new(false) };
-    let mut guard = Guard { errand, door, bell, signals, buffers, runs: Cell::new(0) };
+    let guard = Guard { errand, door, bell, runs: Cell::new(0) };
     // Its nursery has counted it among those that wait.
     let mut is_counted = true;
     while guard.runs.get() < MOST_RUNS {
-        let Some((connection, run)) = guard.wait(is_counted) else { return 0 };
+        let Some((connection, run)) = guard.wait(is_counted, &mut signals, &mut buffers) else {
+            return 0;
+        };
         is_counted = false;
-        let status = guard.serve(connection.as_fd(), run);
+        let status = guard.serve(connection.as_fd(), run, &mut signals, &mut buffers);
         guard.bell.ring();
         if status != 0 {
             return status;
@@ -79,8 +81,6 @@ struct Guard {
     errand: Errand,
     door: Door,
     bell: Bell,
-    signals: Signals,
-    buffers: Buffers,
     /// How many it has begun.
     runs: Cell<usize>,
 }
@@ -103,8 +103,13 @@ impl Bell {
 
 impl Guard {
     /// The next connection; `None` when there is no use for this guardian any more.
-    fn wait(&mut self, mut is_counted: bool) -> Option<(OwnedFd, u64)> {
-        let Self { errand, door, bell, signals, buffers, .. } = self;
+    fn wait(
+        &self,
+        mut is_counted: bool,
+        signals: &mut Signals,
+        buffers: &mut Buffers,
+    ) -> Option<(OwnedFd, u64)> {
+        let Self { errand, door, bell, .. } = self;
         let (slot, board) = (errand.slot, errand.slot.board());
         let is_fresh = is_counted;
         // One that waits goes with its nursery; one that has a run only hears of it.
@@ -164,33 +169,50 @@ impl Guard {
         }
     }
 
-    fn serve(&mut self, connection: BorrowedFd<'_>, run: u64) -> u8 {
-        let Self { errand, door, bell, signals, buffers, runs } = self;
-        let begin = |run| {
-            runs.set(runs.get() + 1);
-            errand.slot.set_run(run);
-            enter_directory(errand)
-        };
-        if !begin(run) {
+    fn serve(
+        &self,
+        connection: BorrowedFd<'_>,
+        run: u64,
+        signals: &mut Signals,
+        buffers: &mut Buffers,
+    ) -> u8 {
+        if !self.begin(run) {
             return FAILED;
         }
-        let announce = |path: &[u8]| errand.slot.set_group(path);
-        let bereft = || {
-            if !is_child_of(errand.nursery) {
-                door.shut();
-            }
-        };
-        let again =
-            |run| run != 0 && runs.get() < MOST_RUNS && is_child_of(errand.nursery) && begin(run);
-        let rests = || bell.ring();
         // It may have gone before it was said which signal tells of that.
-        bereft();
-        let nursed = Nursed { announce: &announce, bereft: &bereft, again: &again, rests: &rests };
-        match session::serve(connection, connection, signals, buffers, Some(nursed)) {
+        self.is_bereft();
+        match session::serve(connection, connection, signals, buffers, Some(self)) {
             Ok(false) => 0,
             Ok(true) => LEFT,
             Err(_) => FAILED,
         }
+    }
+
+    fn begin(&self, run: u64) -> bool {
+        self.runs.set(self.runs.get() + 1);
+        self.errand.slot.set_run(run);
+        enter_directory(&self.errand)
+    }
+}
+
+impl Nursed for Guard {
+    fn announce(&self, group: &[u8]) {
+        self.errand.slot.set_group(group);
+    }
+
+    fn is_bereft(&self) {
+        if !is_child_of(self.errand.nursery) {
+            self.door.shut();
+        }
+    }
+
+    fn takes_another(&self, run: u64) -> bool {
+        let may = run != 0 && self.runs.get() < MOST_RUNS && is_child_of(self.errand.nursery);
+        may && self.begin(run)
+    }
+
+    fn rests(&self) {
+        self.bell.ring();
     }
 }
 

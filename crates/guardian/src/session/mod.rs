@@ -4,23 +4,24 @@
 //! The one loop between a controller and its program. It blocks nowhere but in
 //! its poll, and reads the controller in every state.
 
+mod hearing;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use proton_stream_containment::{give_memory_back, start, Announce, Around, Signals, Starting};
-use proton_stream_protocol::{Cause, FromGuardian, Malformed, Open, ToGuardian, PACKAGE_VERSION};
+use proton_stream_protocol::{Cause, FromGuardian, Open, PACKAGE_VERSION};
 use rustix::event::PollFlags;
-use rustix::io::{read, Errno};
+use rustix::io::Errno;
 
 use crate::ending::{ends_a_guardian, SIGCHLD, SIGURG};
-use crate::inbox::{Event, Inbox};
+use crate::inbox::Inbox;
 use crate::outbox::Outbox;
 use crate::output::Output;
 use crate::passing::Passed;
 use crate::polling::{has_left, Found, PollSet, Token};
 use crate::report;
-use crate::requests::Answer;
 use crate::room::{self, Buffers};
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
@@ -32,14 +33,10 @@ pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 /// controller.
 const GREETING: Duration = Duration::from_millis(20);
 
-/// ERROR's codes (PROTOCOL §8).
-const ERROR_VERSION: u8 = 1;
-const ERROR_MALFORMED: u8 = 2;
-
 /// The guardian's side of one connection.
 pub(crate) struct Session<'t> {
     controller: BorrowedFd<'t>,
-    nursed: Option<Nursed<'t>>,
+    nursed: Option<&'t dyn Nursed>,
     /// Something could not be killed.
     left: bool,
     signals: &'t mut Signals,
@@ -53,17 +50,16 @@ pub(crate) struct Session<'t> {
     settled: Option<Instant>,
 }
 
-/// What a guardian that a nursery has forked has to do beside.
-#[derive(Clone, Copy)]
-pub(crate) struct Nursed<'t> {
+/// The guardian's side of a nursery that has forked it.
+pub(crate) trait Nursed {
     /// Is told of a cgroup before it is made.
-    pub(crate) announce: Announce<'t>,
+    fn announce(&self, group: &[u8]);
     /// Is told when the nursery may be gone.
-    pub(crate) bereft: &'t dyn Fn(),
+    fn is_bereft(&self);
     /// Is asked whether another run may follow on the same connection, and told its number.
-    pub(crate) again: &'t dyn Fn(u64) -> bool,
+    fn takes_another(&self, run: u64) -> bool;
     /// Is told when what was asked for is done, or takes its time.
-    pub(crate) rests: &'t dyn Fn(),
+    fn rests(&self);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,7 +102,7 @@ pub(crate) fn serve(
     output: BorrowedFd<'_>,
     signals: &mut Signals,
     buffers: &mut Buffers,
-    nursed: Option<Nursed<'_>>,
+    nursed: Option<&dyn Nursed>,
 ) -> io::Result<bool> {
     let mut session = Session {
         controller: input,
@@ -160,7 +156,9 @@ impl Session<'_> {
     }
 
     fn rest(&self) {
-        self.nursed.iter().for_each(|nursed| (nursed.rests)());
+        if let Some(nursed) = self.nursed {
+            nursed.rests();
+        }
     }
 
     fn poll(&self) -> Result<Found, Errno> {
@@ -231,7 +229,11 @@ impl Session<'_> {
             match received.signal {
                 SIGCHLD => died = true,
                 signal if ends_a_guardian(signal) => self.end(Cause::Signal(signal as u8), now),
-                SIGURG => self.nursed.iter().for_each(|nursed| (nursed.bereft)()),
+                SIGURG => {
+                    if let Some(nursed) = self.nursed {
+                        nursed.is_bereft();
+                    }
+                }
                 // Of a terminal's signals only the shell command has a use.
                 _ => {}
             }
@@ -254,115 +256,6 @@ impl Session<'_> {
         }
     }
 
-    fn hear_controller(&mut self, buffer: &mut [u8], now: Instant) {
-        // Later ones would be nobody's; the kernel closes what nobody asks for.
-        let heard = match self.phase {
-            Phase::Idle => self.passed.read(self.controller, &mut *buffer),
-            _ => read(self.controller, &mut *buffer),
-        };
-        let mut bytes: &[u8] = match heard {
-            Ok(0) => return self.controller_is_gone(now),
-            Ok(length) => &buffer[..length],
-            Err(Errno::AGAIN | Errno::INTR) => return,
-            Err(_) => return self.controller_is_gone(now),
-        };
-        let is_goodbye = self.hearing == Hearing::Goodbye && self.nursed.is_some();
-        if self.hearing != Hearing::Frames && !is_goodbye {
-            return;
-        }
-        // Out of `self` while it is read from: what it tells changes the rest.
-        let mut inbox = std::mem::take(&mut self.inbox);
-        loop {
-            let heard = match inbox.next(&mut bytes) {
-                Ok(None) => break,
-                Ok(Some(event)) if self.hearing == Hearing::Goodbye => self.hear_again(event, now),
-                Ok(Some(event)) => self.hear(event, now),
-                Err(malformed) => Err(malformed),
-            };
-            if let Err(malformed) = heard {
-                if self.hearing == Hearing::Goodbye {
-                    // There is nothing to be ended, and nobody to be told.
-                    self.hearing = Hearing::Gone;
-                    return;
-                }
-                return self.refuse(&malformed, now);
-            }
-        }
-        self.inbox = inbox;
-    }
-
-    fn hear(&mut self, event: Event<'_, '_>, now: Instant) -> Result<(), Malformed> {
-        let frame = match event {
-            Event::Stdin(bytes) => {
-                return match &mut self.phase {
-                    Phase::Running(run) => {
-                        run.outputs.iter_mut().for_each(Output::may_answer);
-                        run.input.accept(bytes)
-                    }
-                    Phase::Over => Ok(()),
-                    Phase::Idle | Phase::Starting(_) => {
-                        Err(Malformed::Order("STDIN before STARTED"))
-                    }
-                }
-            }
-            Event::Frame(kind, body) => ToGuardian::decode(kind, body)?,
-        };
-        match (frame, &mut self.phase) {
-            (ToGuardian::Open(open), Phase::Idle) => self.open(&open, now),
-            (ToGuardian::Open(_), _) => return Err(Malformed::Order("a second OPEN")),
-            (ToGuardian::Again { .. }, _) => return Err(Malformed::Order("AGAIN before EXIT")),
-            (_, Phase::Idle) => return Err(Malformed::Order("a frame before OPEN")),
-            (ToGuardian::Credit { stream, bytes }, Phase::Running(run)) => {
-                run.output(stream).grant(bytes)?;
-            }
-            (ToGuardian::Credit { stream, bytes }, Phase::Starting(pending)) => {
-                pending.terms.credit[usize::from(stream.number() - 1)].grant(bytes)?;
-            }
-            (ToGuardian::Sync, Phase::Running(run)) => run.input.sync(),
-            (ToGuardian::Eof, Phase::Running(run)) => run.input.finish(),
-            (ToGuardian::Eof, Phase::Starting(pending)) => pending.eof = true,
-            (ToGuardian::OutputGone(stream), Phase::Running(run)) => {
-                run.output(stream).desert(&mut self.outbox);
-            }
-            (ToGuardian::OutputGone(_), Phase::Starting(_)) => {
-                return Err(Malformed::Order("OUTPUT_GONE before STARTED"));
-            }
-            (ToGuardian::Signal { number, tree }, Phase::Running(run)) => run.signal(number, tree),
-            (ToGuardian::Query, phase) => {
-                ask(phase, &mut self.outbox, |run| run.stats())?;
-            }
-            (ToGuardian::Limits(limits), phase) => {
-                let limits: Vec<_> = limits.into_iter().map(specification::limit).collect();
-                ask(phase, &mut self.outbox, |run| run.update_limits(&limits))?;
-            }
-            (ToGuardian::Freeze(frozen), phase) => {
-                ask(phase, &mut self.outbox, |run| run.freeze(frozen, now))?;
-            }
-            (ToGuardian::Close, _) => self.end(Cause::Close, now),
-            (_, Phase::Starting(_) | Phase::Running(_) | Phase::Over) => {}
-        }
-        Ok(())
-    }
-
-    /// After the last frame of a run: what was on its way to that is nobody's, and another run may
-    /// follow.
-    fn hear_again(&mut self, event: Event<'_, '_>, now: Instant) -> Result<(), Malformed> {
-        let Event::Frame(kind, body) = event else { return Ok(()) };
-        let ToGuardian::Again { run, open } = ToGuardian::decode(kind, body)? else {
-            return Ok(());
-        };
-        if self.left || !self.nursed.is_some_and(|nursed| (nursed.again)(run)) {
-            return Err(Malformed::Order("AGAIN where no run may follow"));
-        }
-        self.hearing = Hearing::Frames;
-        self.phase = Phase::Idle;
-        // Of the run before; the next one sets its own.
-        self.settled = None;
-        self.greet();
-        self.open(&open, now);
-        Ok(())
-    }
-
     fn open(&mut self, open: &Open<'_>, now: Instant) {
         let read = specification::read(open);
         if read.as_ref().is_ok_and(|(specification, _)| specification.may_wait()) {
@@ -374,10 +267,11 @@ impl Session<'_> {
             return self.controller_is_gone(now);
         }
         let passed = std::mem::take(&mut self.passed);
+        let announce = self.nursed.map(|nursed| move |group: &[u8]| nursed.announce(group));
         let started = read.and_then(|(specification, terms)| {
             let around = Around {
                 give_up: Some(self.controller),
-                announce: self.nursed.map(|nursed| nursed.announce),
+                announce: announce.as_ref().map(|announce| announce as Announce<'_>),
                 passed: passed.deal(&specification.stdio)?,
             };
             let starting = start(&specification, &around)?;
@@ -434,16 +328,6 @@ impl Session<'_> {
         }
     }
 
-    fn refuse(&mut self, malformed: &Malformed, now: Instant) {
-        let code = match malformed {
-            Malformed::Version { .. } => ERROR_VERSION,
-            _ => ERROR_MALFORMED,
-        };
-        self.outbox.say(&FromGuardian::Error { code, message: malformed.to_string().as_bytes() });
-        self.hearing = Hearing::Refused;
-        self.end_silently(now);
-    }
-
     fn controller_is_gone(&mut self, now: Instant) {
         if let Phase::Starting(_) = self.phase {
             // HELLO: who has stopped talking may listen, and must not start the program elsewhere.
@@ -483,25 +367,5 @@ impl Session<'_> {
         if self.hearing == Hearing::Frames {
             self.hearing = Hearing::Goodbye;
         }
-    }
-}
-
-/// Asks the run something, unless it has yet to answer the question before.
-fn ask(
-    phase: &mut Phase,
-    outbox: &mut Outbox<'_>,
-    question: impl FnOnce(&mut Run) -> Answer,
-) -> Result<(), Malformed> {
-    match phase {
-        Phase::Running(run) if run.owes_an_answer() || outbox.owes_an_answer() => {
-            Err(Malformed::Order("a request before the answer to the last one"))
-        }
-        Phase::Running(run) => {
-            question(run).say(outbox);
-            Ok(())
-        }
-        Phase::Starting(_) => Err(Malformed::Order("a request before STARTED")),
-        // EXIT was the answer.
-        Phase::Idle | Phase::Over => Ok(()),
     }
 }
