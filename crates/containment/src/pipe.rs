@@ -8,12 +8,16 @@ use std::os::fd::BorrowedFd;
 
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size, SpliceFlags};
 
-/// Moves up to `most` bytes out of a pipe without copying them; 0 at its end. Never blocks:
-/// `WouldBlock` when the pipe is empty or the target full.
+/// Moves up to `most` bytes without copying them, out of a pipe or into one; 0 at the source's end.
+/// Never blocks: `WouldBlock` when the source is empty or the target full.
 #[doc(alias = "splice")]
-pub fn move_bytes(pipe: BorrowedFd<'_>, target: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+pub fn move_bytes(
+    source: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    most: usize,
+) -> io::Result<usize> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    Ok(rustix::pipe::splice(pipe, None, target, None, most, flags)?)
+    Ok(rustix::pipe::splice(source, None, target, None, most, flags)?)
 }
 
 /// How many bytes a pipe can hold; an error for what is no pipe.

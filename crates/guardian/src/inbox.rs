@@ -13,6 +13,10 @@ pub(crate) enum Event<'inbox, 'bytes> {
     Frame(u8, &'inbox [u8]),
 }
 
+/// From here on what is left of a STDIN body is moved on without being read. Below it would cost
+/// more: a pipe's room is slots, and a spliced piece takes at least one, however small it is.
+const LARGE: usize = 16 * 1024;
+
 /// A parser that keeps its place between two reads.
 #[derive(Default)]
 pub(crate) struct Inbox {
@@ -23,6 +27,8 @@ pub(crate) struct Inbox {
     header: Option<Header>,
     /// How much of a STDIN body is still to come.
     stdin_left: usize,
+    /// The last frame was a large STDIN, and the next one may be.
+    is_bulk: bool,
 }
 
 impl Inbox {
@@ -30,6 +36,25 @@ impl Inbox {
     pub(crate) fn forget(&mut self) {
         if self.header.is_none() {
             self.body = Vec::new();
+        }
+    }
+
+    /// How much comes next that needn't be read: see [`has_moved`](Self::has_moved).
+    pub(crate) fn to_move(&self) -> Option<usize> {
+        (self.stdin_left >= LARGE).then_some(self.stdin_left)
+    }
+
+    /// So many bytes of stdin have gone past this.
+    pub(crate) fn has_moved(&mut self, bytes: usize) {
+        self.stdin_left -= bytes;
+    }
+
+    /// How much to read at most: after a large STDIN not into the body of the next one.
+    pub(crate) fn appetite(&self) -> usize {
+        if self.is_bulk {
+            self.stdin_left + HEADER_LENGTH - self.head_filled
+        } else {
+            usize::MAX
         }
     }
 
@@ -56,6 +81,7 @@ impl Inbox {
                 }
                 self.head_filled = 0;
                 let header = Header::to_guardian(self.head)?;
+                self.is_bulk = header.is_stdin() && header.body_length >= LARGE;
                 if header.is_stdin() {
                     self.stdin_left = header.body_length;
                 } else {

@@ -6,11 +6,14 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use proton_stream_containment::pipe::move_bytes;
 use proton_stream_protocol::{Credit, FromGuardian, Malformed, Returned};
 use rustix::event::PollFlags;
 use rustix::io::{write, writev, Errno};
 
+use crate::load::Load;
 use crate::outbox::Outbox;
 
 /// How many bytes of stdin the controller may have outstanding.
@@ -19,6 +22,7 @@ pub(crate) const STDIN_CREDIT: u32 = 256 * 1024;
 pub(crate) struct Input {
     pipe: Option<OwnedFd>,
     queue: VecDeque<u8>,
+    load: Load,
     /// What the controller may still send.
     credit: Credit,
     returned: Returned,
@@ -43,6 +47,7 @@ impl Input {
         let credit = if pipe.is_some() { STDIN_CREDIT } else { 0 };
         Input {
             gone: pipe.is_none(),
+            load: Load::of(pipe.as_ref(), STDIN_CREDIT as usize),
             pipe,
             queue: VecDeque::new(),
             credit: Credit::new(credit),
@@ -77,6 +82,7 @@ impl Input {
             });
         }
         self.accepted += bytes.len() as u64;
+        self.load.pause();
         if self.queue.is_empty() {
             if let Some(pipe) = &self.pipe {
                 match write(pipe, bytes) {
@@ -94,6 +100,23 @@ impl Input {
         }
         self.queue.extend(bytes);
         Ok(())
+    }
+
+    /// Moves up to `most` bytes for the program from the controller into the pipe, and answers how
+    /// many. What can't be moved now is to be read and [accepted](Self::accept).
+    pub(crate) fn take(&mut self, controller: BorrowedFd<'_>, most: usize) -> usize {
+        let Some(pipe) = &self.pipe else { return 0 };
+        if self.eof || !self.queue.is_empty() || self.credit.available() < most {
+            return 0;
+        }
+        self.load.add(pipe.as_fd(), most);
+        self.load.pause();
+        let Ok(moved) = move_bytes(controller, pipe.as_fd(), most) else { return 0 };
+        let is_within = self.credit.spend(moved);
+        debug_assert!(is_within, "more was moved than the credit allows");
+        self.accepted += moved as u64;
+        self.wrote(moved);
+        moved
     }
 
     fn wrote(&mut self, bytes: usize) {
@@ -154,6 +177,17 @@ impl Input {
             self.queue = VecDeque::new();
         }
         self.close_when_done();
+    }
+
+    /// When [`give_back`](Self::give_back) has something to do.
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
+        self.load.idle_until()
+    }
+
+    /// Gives a pipe's room back that has not been used for a while. One that holds too much is let
+    /// be until the program is told more: nothing says when it has read that.
+    pub(crate) fn give_back(&mut self, now: Instant) {
+        self.load.give_back(self.pipe.as_ref(), now);
     }
 
     /// The program reads no more. Without effect after an end of file that was carried out.

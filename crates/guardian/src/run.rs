@@ -262,6 +262,7 @@ impl Run {
             }
         }
         self.drain(outbox, now);
+        self.input.give_back(now);
         for output in &mut self.outputs {
             output.give_back(outbox, now);
         }
@@ -388,6 +389,7 @@ impl Run {
         };
         // A stream that has become busy again is what is waited for, not a time that may be past.
         let drain = self.drain_until.filter(|_| self.drains(outbox));
+        let stdin = self.input.idle_until();
         let [stdout, stderr] = self.outputs.each_ref().map(Output::idle_until);
         let freezing = self.freezing.as_ref().map(Freezing::deadline);
         let closing = match self.closing {
@@ -396,7 +398,8 @@ impl Run {
         };
         let reaped = self.reaped_is_due();
         let rests = self.outputs.iter().filter_map(Output::rests_until).min();
-        let times = [ending, drain, cgroup, stdout, stderr, freezing, closing, reaped, rests];
+        let times =
+            [ending, drain, cgroup, stdin, stdout, stderr, freezing, closing, reaped, rests];
         times.into_iter().flatten().min()
     }
 }

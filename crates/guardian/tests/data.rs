@@ -10,7 +10,9 @@ mod support;
 use std::time::Duration;
 
 use proton_stream_protocol::{ExitKind, Field, Stream, ToGuardian};
-use support::{await_death, eventually, is_alive, pid_in, state, switches, Guardian, Said};
+use support::{
+    await_death, eventually, is_alive, numbered, pid_in, state, switches, Guardian, Said,
+};
 
 /// `size` bytes that tell their place, on the descriptors named.
 fn writer(size: usize, descriptors: &str) -> String {
@@ -29,10 +31,6 @@ while left:
     )
 }
 
-fn expected(size: usize) -> Vec<u8> {
-    (0..).flat_map(|n| format!("{n:07}\n").into_bytes()).take(size).collect()
-}
-
 #[test]
 fn what_is_written_right_before_the_exit_arrives_whole() {
     for (size, runs) in [(1, 10), (9_000, 10), (20_000, 10), (65_536, 10), (1_000_000, 2)] {
@@ -41,7 +39,7 @@ fn what_is_written_right_before_the_exit_arrives_whole() {
                 let (mut guardian, _) =
                     Guardian::run(&["python3", "-c", &writer(size, descriptors)]);
                 let outcome = guardian.hear_out();
-                let all = expected(size);
+                let all = numbered(size);
                 assert!(!descriptors.contains('1') || outcome.stdout == all, "stdout {size}");
                 assert!(!descriptors.contains('2') || outcome.stderr == all, "stderr {size}");
                 assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(0));
@@ -148,119 +146,6 @@ fn more_than_a_window_of_stderr_flows() {
 }
 
 #[test]
-fn eight_mebibytes_through_cat_come_back_whole() {
-    let (mut guardian, _) = Guardian::run(&["cat"]);
-    let all = expected(8 << 20);
-    let (mut sent, mut credit, mut back) = (0, 256 << 10, Vec::new());
-    let mut ended = false;
-    loop {
-        while sent < all.len() && credit > 0 {
-            let piece = &all[sent..all.len().min(sent + credit.min(50_000))];
-            guardian.say(&ToGuardian::Stdin(piece));
-            sent += piece.len();
-            credit -= piece.len();
-        }
-        if sent == all.len() && !ended {
-            ended = true;
-            guardian.say(&ToGuardian::Eof);
-        }
-        match guardian.hear() {
-            Said::Output(Stream::Stdout, bytes) => back.extend(bytes),
-            Said::StdinCredit(bytes) => credit += bytes as usize,
-            Said::EndOfOutput(_) | Said::Reaped => {}
-            Said::Exit(exit) => {
-                assert_eq!(exit.kind, ExitKind::Exited(0));
-                break;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(back == all);
-    // What was returned is what the program could read, but for less than half a window.
-    assert!(credit > 128 << 10, "{credit}");
-    guardian.part();
-}
-
-#[test]
-fn eof_follows_the_bytes_that_were_queued_before_it() {
-    let (mut guardian, _) = Guardian::sh("read line; sleep 0.2; wc -c");
-    guardian.say(&ToGuardian::Stdin(b"go\n"));
-    guardian.say(&ToGuardian::Stdin(&[b'x'; 200_000]));
-    guardian.say(&ToGuardian::Eof);
-    let outcome = guardian.hear_out();
-    assert_eq!(String::from_utf8(outcome.stdout).unwrap().trim(), "200000");
-    assert!(!outcome.stdin_gone);
-    guardian.part();
-}
-
-#[test]
-fn output_flows_on_after_the_end_of_stdin() {
-    let (mut guardian, _) = Guardian::run(&["sort"]);
-    guardian.say(&ToGuardian::Stdin(b"b\nc\na\n"));
-    guardian.say(&ToGuardian::Eof);
-    assert_eq!(guardian.hear_out().stdout, b"a\nb\nc\n");
-    guardian.part();
-}
-
-#[test]
-fn a_program_that_closes_its_stdin_is_told_of_and_goes_on() {
-    let (mut guardian, _) = Guardian::sh("exec <&-; echo closed; sleep 0.1; echo on");
-    // Told without a write that would fail.
-    let mut before = Vec::new();
-    loop {
-        match guardian.hear() {
-            Said::StdinGone => break,
-            Said::Output(_, bytes) => before.extend(bytes),
-            other => panic!("{other:?}"),
-        }
-    }
-    guardian.say(&ToGuardian::Stdin(&[b'x'; 100]));
-    let outcome = guardian.hear_out();
-    assert_eq!([before, outcome.stdout].concat(), b"closed\non\n");
-    assert!(!outcome.stdin_gone, "told twice");
-    guardian.part();
-}
-
-#[test]
-fn stdin_credit_comes_back_when_the_program_can_read_the_bytes() {
-    let (mut guardian, _) = Guardian::sh("sleep 0.1; cat >/dev/null");
-    for _ in 0..4 {
-        guardian.say(&ToGuardian::Stdin(&[b'x'; 65_000]));
-    }
-    guardian.say(&ToGuardian::Sync);
-    guardian.say(&ToGuardian::Eof);
-    assert_eq!(guardian.hear_out().stdin_credit, 4 * 65_000);
-    guardian.part();
-}
-
-#[test]
-fn a_few_bytes_of_stdin_credit_come_back_only_when_they_are_waited_for() {
-    let (mut guardian, _) = Guardian::run(&["cat"]);
-    guardian.say(&ToGuardian::Stdin(b"unawaited\n"));
-    // All that was said before the echo would have come before it.
-    assert_eq!(guardian.hear(), Said::Output(Stream::Stdout, b"unawaited\n".to_vec()));
-    guardian.say(&ToGuardian::Sync);
-    assert_eq!(guardian.hear(), Said::StdinCredit(10));
-    guardian.say(&ToGuardian::Sync);
-    guardian.say(&ToGuardian::Eof);
-    assert_eq!(guardian.hear_out().stdin_credit, 0);
-    guardian.part();
-}
-
-#[test]
-fn null_stdin_is_an_end_of_file_and_told_as_gone() {
-    use proton_stream_protocol::Stdio;
-    let stdio = Field::Stdio([Stdio::Null, Stdio::Piped, Stdio::Null]);
-    let (mut guardian, _) =
-        Guardian::run_with(&["sh", "-c", "cat; echo err >&2; echo out"], &[stdio]);
-    let outcome = guardian.hear_out();
-    assert!(outcome.stdin_gone);
-    assert_eq!((&outcome.stdout[..], &outcome.stderr[..]), (&b"out\n"[..], &b""[..]));
-    assert_eq!(outcome.ended, [Stream::Stdout]);
-    guardian.part();
-}
-
-#[test]
 fn stderr_to_stdout_keeps_the_order_of_the_writes() {
     use proton_stream_protocol::Stdio;
     let stdio = Field::Stdio([Stdio::Piped, Stdio::Piped, Stdio::SameAsStdout]);
@@ -356,7 +241,7 @@ fn great_output_arrives_whole_whatever_the_credit() {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(all == expected(size), "credit {credit}");
+        assert!(all == numbered(size), "credit {credit}");
         guardian.part();
     }
 }

@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use proton_stream_containment::pipe::capacity;
 use proton_stream_protocol::{Field, Stream, ToGuardian};
 use rustix::io::ioctl_fionread;
-use support::{eventually, Guardian, Said};
+use support::{eventually, state, switches, Guardian, Said};
 
 const DEFAULT: usize = 64 * 1024;
 
@@ -23,11 +23,11 @@ const WRITER: &str = "import os, select, time
 while not select.select([0], [], [], 0)[0]: os.write(1, b'x' * 65536)
 time.sleep(1000)";
 
-/// The pipe of the program's stdout.
-fn pipe(pid: u32) -> File {
+/// The pipe that a stream of the program's is.
+fn pipe(pid: u32, descriptor: i32) -> File {
     let mut reading = OpenOptions::new();
     reading.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-    reading.open(format!("/proc/{pid}/fd/1")).unwrap()
+    reading.open(format!("/proc/{pid}/fd/{descriptor}")).unwrap()
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_pipe_under_load_grows_to_the_window_and_is_given_back() {
     for window in [DEFAULT, 4 * DEFAULT, 16 * DEFAULT] {
         let field = Field::Credit { stdout: window as u32, stderr: 0 };
         let (mut guardian, pid) = Guardian::run_with(&["python3", "-c", WRITER], &[field]);
-        let pipe = pipe(pid);
+        let pipe = pipe(pid, 1);
         let room = || capacity(pipe.as_fd()).unwrap();
         let held = || ioctl_fionread(&pipe).unwrap() as usize;
         let mut unheard = window;
@@ -60,4 +60,78 @@ fn a_pipe_under_load_grows_to_the_window_and_is_given_back() {
         guardian.hear_out();
         guardian.part();
     }
+}
+
+#[test]
+fn the_pipe_of_stdin_grows_under_load_and_is_given_back() {
+    for frame in [1000, 4 * DEFAULT] {
+        let (mut guardian, pid) = Guardian::run(&["cat"]);
+        let pipe = pipe(pid, 0);
+        let room = || capacity(pipe.as_fd()).unwrap();
+        let mut most = room();
+        let mut said = 0;
+        while said < 4 << 20 {
+            guardian.say(&ToGuardian::Stdin(&vec![b'x'; frame]));
+            guardian.say(&ToGuardian::Sync);
+            said += frame;
+            let (mut back, mut credit) = (0, 0);
+            while back < frame || credit < frame {
+                match guardian.hear() {
+                    Said::Output(_, bytes) => back += bytes.len(),
+                    Said::StdinCredit(bytes) => credit += bytes as usize,
+                    other => panic!("{other:?}"),
+                }
+            }
+            most = most.max(room());
+        }
+        assert_eq!(most, if frame > DEFAULT { 4 * DEFAULT } else { DEFAULT });
+        eventually("the room is given back", || room() == DEFAULT);
+        guardian.say(&ToGuardian::Eof);
+        assert!(guardian.hear_out().exit.is_some());
+        guardian.part();
+    }
+}
+
+#[test]
+fn what_a_program_does_not_read_keeps_the_guardian_from_nothing() {
+    let (mut guardian, pid) = Guardian::run(&["cat"]);
+    let pipe = pipe(pid, 0);
+    let (room, held) =
+        (|| capacity(pipe.as_fd()).unwrap(), || ioctl_fionread(&pipe).unwrap() as usize);
+    let all = vec![b'x'; 4 * DEFAULT];
+    let echo = |guardian: &mut Guardian| {
+        let (mut back, mut credit) = (0, 0);
+        while back < all.len() || credit < all.len() {
+            match guardian.hear() {
+                Said::Output(_, bytes) => back += bytes.len(),
+                Said::StdinCredit(bytes) => credit += bytes as usize,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    for _ in 0..8 {
+        guardian.say(&ToGuardian::Stdin(&all));
+        guardian.say(&ToGuardian::Sync);
+        echo(&mut guardian);
+    }
+    assert!(room() > DEFAULT);
+    guardian.say(&ToGuardian::Signal { number: 19, tree: false });
+    eventually("it has stopped", || state(pid) == Some('T'));
+    guardian.say(&ToGuardian::Stdin(&all));
+    guardian.say(&ToGuardian::Sync);
+    eventually("its pipe is full", || held() > DEFAULT);
+    // Once it has tried to give the room back it has nothing to do but wait.
+    let nurse = guardian.child().id();
+    let mut before = switches(nurse);
+    eventually("the guardian sleeps", || {
+        std::thread::sleep(std::time::Duration::from_millis(250));
+        std::mem::replace(&mut before, switches(nurse)) == switches(nurse)
+    });
+    guardian.say(&ToGuardian::Signal { number: 18, tree: false });
+    echo(&mut guardian);
+    guardian.say(&ToGuardian::Stdin(b"little"));
+    eventually("the room is given back", || room() == DEFAULT);
+    guardian.say(&ToGuardian::Close);
+    guardian.hear_out();
+    guardian.part();
 }

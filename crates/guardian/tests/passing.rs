@@ -10,9 +10,7 @@ mod support;
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio as Std};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use proton_stream_protocol::{ExitKind, Field, Stdio, ToGuardian};
 use rustix::fs::{fcntl_getfl, OFlags};
@@ -24,19 +22,6 @@ fn pipe() -> (File, File) {
     (reader.into(), writer.into())
 }
 
-/// A guardian whose stdin and stdout are one socket.
-fn guardian() -> (Child, UnixStream) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let theirs = OwnedFd::from(theirs);
-    let child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
-        .arg("session")
-        .stdin(Std::from(theirs.try_clone().unwrap()))
-        .stdout(Std::from(theirs))
-        .spawn()
-        .unwrap();
-    (child, ours)
-}
-
 /// Starts `program` with what is passed, and hears what comes of it.
 fn run(
     program: &[&str],
@@ -44,7 +29,7 @@ fn run(
     passed: &[BorrowedFd<'_>],
     check: impl FnOnce(&mut Guardian),
 ) {
-    let (mut child, mut socket) = guardian();
+    let (child, mut socket) = Guardian::on_a_socket();
     let wire = Guardian::opening(program, &[Field::Stdio(stdio)]);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -52,11 +37,11 @@ fn run(
     let sent =
         sendmsg(&socket, &[IoSlice::new(&wire)], &mut ancillary, SendFlags::empty()).unwrap();
     socket.write_all(&wire[sent..]).unwrap();
-    let mut guardian = Guardian::over(socket);
+    let mut guardian = Guardian::at(Some(child), socket);
     assert_eq!(guardian.hear(), Said::Hello);
     check(&mut guardian);
-    drop(guardian);
-    eventually("the guardian is gone", || child.try_wait().unwrap().is_some());
+    guardian.vanish();
+    guardian.wait();
 }
 
 #[test]
@@ -119,7 +104,7 @@ fn more_or_fewer_than_stdio_names_are_refused_in_words() {
 
 #[test]
 fn descriptors_that_come_late_are_closed() {
-    let (mut child, mut socket) = guardian();
+    let (mut child, mut socket) = Guardian::on_a_socket();
     socket.write_all(&Guardian::opening(&["cat"], &[])).unwrap();
     let (mut reader, writer) = pipe();
     let mut late = Vec::new();

@@ -20,22 +20,51 @@ use crate::specification;
 const ERROR_VERSION: u8 = 1;
 const ERROR_MALFORMED: u8 = 2;
 
+/// How many large pieces of stdin are moved on before the streams and the timers are looked at.
+const PIECES_A_TURN: usize = 4;
+
 impl Session<'_> {
+    /// Takes what it has said: large pieces of stdin, which go on unread, and the frames between.
     pub(super) fn hear_controller(&mut self, buffer: &mut [u8], now: Instant) {
+        for _ in 0..PIECES_A_TURN {
+            self.move_stdin();
+            if !self.read_controller(buffer, now) || self.inbox.to_move().is_none() {
+                break;
+            }
+        }
+    }
+
+    fn move_stdin(&mut self) {
+        let (Some(most), Phase::Running(run)) = (self.inbox.to_move(), &mut self.phase) else {
+            return;
+        };
+        let moved = run.input.take(self.controller, most);
+        if moved > 0 {
+            self.inbox.has_moved(moved);
+            run.outputs.iter_mut().for_each(Output::may_answer);
+        }
+    }
+
+    /// Answers whether it has said anything.
+    fn read_controller(&mut self, buffer: &mut [u8], now: Instant) -> bool {
+        let most = self.inbox.appetite().min(buffer.len());
+        let buffer = &mut buffer[..most];
         // Later ones would be nobody's; the kernel closes what nobody asks for.
         let heard = match self.phase {
             Phase::Idle => self.passed.read(self.controller, &mut *buffer),
             _ => read(self.controller, &mut *buffer),
         };
         let mut bytes: &[u8] = match heard {
-            Ok(0) => return self.controller_is_gone(now),
-            Ok(length) => &buffer[..length],
-            Err(Errno::AGAIN | Errno::INTR) => return,
-            Err(_) => return self.controller_is_gone(now),
+            Ok(length) if length > 0 => &buffer[..length],
+            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Ok(_) | Err(_) => {
+                self.controller_is_gone(now);
+                return false;
+            }
         };
         let is_goodbye = self.hearing == Hearing::Goodbye && self.nursed.is_some();
         if self.hearing != Hearing::Frames && !is_goodbye {
-            return;
+            return true;
         }
         // Out of `self` while it is read from: what it tells changes the rest.
         let mut inbox = std::mem::take(&mut self.inbox);
@@ -50,12 +79,14 @@ impl Session<'_> {
                 if self.hearing == Hearing::Goodbye {
                     // There is nothing to be ended, and nobody to be told.
                     self.hearing = Hearing::Gone;
-                    return;
+                } else {
+                    self.refuse(&malformed, now);
                 }
-                return self.refuse(&malformed, now);
+                return false;
             }
         }
         self.inbox = inbox;
+        true
     }
 
     fn hear(&mut self, event: Event<'_, '_>, now: Instant) -> Result<(), Malformed> {

@@ -9,6 +9,7 @@ pub mod leased;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -112,10 +113,28 @@ impl Guardian {
         Self::between(Some(child), stdin, stdout)
     }
 
+    /// One whose stdin and stdout are one socket, and its other end.
+    pub fn on_a_socket() -> (Child, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let theirs = OwnedFd::from(theirs);
+        let child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+            .arg("session")
+            .stdin(Stdio::from(theirs.try_clone().expect("a copy")))
+            .stdout(Stdio::from(theirs))
+            .spawn()
+            .expect("the guardian starts");
+        (child, ours)
+    }
+
     /// One that is at the other end of a socket.
     pub fn over(socket: UnixStream) -> Self {
+        Self::at(None, socket)
+    }
+
+    /// The same, of a child of the test.
+    pub fn at(child: Option<Child>, socket: UnixStream) -> Self {
         let output = socket.try_clone().expect("a copy");
-        let mut guardian = Self::between(None, Connected(socket), output);
+        let mut guardian = Self::between(child, Connected(socket), output);
         guardian.listen();
         guardian
     }
@@ -366,6 +385,11 @@ pub struct Outcome {
     pub stdin_gone: bool,
     pub reaped: bool,
     pub exit: Option<Exit>,
+}
+
+/// `size` bytes, each eight of which tell their place.
+pub fn numbered(size: usize) -> Vec<u8> {
+    (0..).flat_map(|n| format!("{n:07}\n").into_bytes()).take(size).collect()
 }
 
 /// Python that prints its pid and, at the signal, runs `then`. Not a shell, which loses signals:
