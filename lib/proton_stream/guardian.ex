@@ -14,17 +14,18 @@ defmodule ProtonStream.Guardian do
   alias ProtonStream.Nursery.Kept
 
   @enforce_keys [:port]
-  defstruct [:port, :nursery, :run, kept?: false]
+  defstruct [:port, :nursery, :run, kept?: false, wide?: false]
 
   @typedoc """
   `port` is a socket where there is a nursery, known by its port, and a run's number. One that
-  is kept had another run before.
+  is kept had another run before. A wide one reads more at once than others.
   """
   @type t :: %__MODULE__{
           port: port(),
           nursery: port() | nil,
           run: non_neg_integer() | nil,
-          kept?: boolean()
+          kept?: boolean(),
+          wide?: boolean()
         }
   @type why ::
           {:signal, pos_integer()} | {:exit_status, non_neg_integer()} | :epipe | atom()
@@ -96,6 +97,15 @@ defmodule ProtonStream.Guardian do
     ArgumentError -> :ok
   end
 
+  @doc "Reads up to so much at once from now on, where there is a choice."
+  @spec widen(t(), pos_integer()) :: t()
+  def widen(%__MODULE__{nursery: nil} = guardian, _bytes), do: guardian
+
+  def widen(%__MODULE__{} = guardian, bytes) do
+    Socket.read_at_once(guardian.port, bytes)
+    %{guardian | wide?: true}
+  end
+
   @doc "What a message means, or nil when it is not from this guardian."
   @spec event(t(), term()) :: event() | nil
   def event(%__MODULE__{port: port}, {:tcp, port, frame}), do: {:frame, frame}
@@ -160,6 +170,7 @@ defmodule ProtonStream.Guardian do
   @doc "Lets go of a guardian whose run is over and has left nothing: it may have another one."
   @spec keep(t()) :: :ok
   def keep(%__MODULE__{nursery: nursery, port: socket} = guardian) do
+    if guardian.wide?, do: Socket.read_at_once(socket, :default)
     if nursery == nil or not Kept.keep(socket, nursery), do: close(guardian), else: :ok
   end
 

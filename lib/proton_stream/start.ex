@@ -13,6 +13,7 @@ defmodule ProtonStream.Start do
   alias ProtonStream.Guardian
   alias ProtonStream.Nursery
   alias ProtonStream.Options
+  alias ProtonStream.Transport
 
   @timeout 5_000
   @kill_delay 500
@@ -41,8 +42,13 @@ defmodule ProtonStream.Start do
     # Larger than Linux would take as well.
     if IO.iodata_length(open) > @greatest_open,
       do: {:error, :e2big},
-      else: fork(open, options, deadline, watch)
+      else: open |> fork(options, deadline, watch) |> widen(Transport.width(credit))
   end
+
+  defp widen({:ok, guardian, started}, bytes) when bytes != nil,
+    do: {:ok, Guardian.widen(guardian, bytes), started}
+
+  defp widen(outcome, _bytes), do: outcome
 
   # By the nursery, if there is one and it answers; else through a port.
   defp fork(open, options, deadline, watch) do

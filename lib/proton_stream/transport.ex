@@ -38,6 +38,13 @@ defmodule ProtonStream.Transport do
     %{stdout: credit.(:stdout), stderr: credit.(:stderr)}
   end
 
+  @doc "What to read at once where a window is large; `nil` for all others."
+  @spec width(%{Frame.stream() => pos_integer()}) :: pos_integer() | nil
+  def width(credit) do
+    width = max(credit.stdout, credit.stderr)
+    if width > @credit, do: width
+  end
+
   @doc """
   From how many bytes on that were handed on their credit is returned: half of it, so that this is
   not done for each piece, but never so much that the rest of a line or packet couldn't come.

@@ -15,8 +15,13 @@ defmodule ProtonStream.Guardian.Socket do
   # queued, as for a port.
   @never_busy 67_108_864
 
-  # What is on its way in either direction in the kernel.
+  # What is on its way to the guardian in the kernel: stdin's whole credit, and more.
   @room 1_048_576
+
+  # What is read at once: each message keeps that much alive, and a processor's caches hold it.
+  # Who reads in large pieces has them whole with more.
+  @read 65_536
+  @greatest_read 1_048_576
 
   @options [
     :local,
@@ -26,7 +31,7 @@ defmodule ProtonStream.Guardian.Socket do
     high_watermark: @never_busy,
     high_msgq_watermark: @never_busy,
     sndbuf: @room,
-    buffer: @room,
+    buffer: @read,
     show_econnreset: true
   ]
 
@@ -110,6 +115,15 @@ defmodule ProtonStream.Guardian.Socket do
       error ->
         error
     end
+  end
+
+  @doc "Reads up to so much at once, or as much as at first."
+  @spec read_at_once(port(), pos_integer() | :default) :: :ok
+  def read_at_once(socket, bytes) do
+    bytes = if bytes == :default, do: @read, else: min(bytes, @greatest_read)
+    # It may be closed.
+    _ = :inet.setopts(socket, buffer: bytes)
+    :ok
   end
 
   defp begin(socket, address, run, first) do

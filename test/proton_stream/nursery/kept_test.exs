@@ -60,6 +60,19 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert kept() == 1
   end
 
+  test "who has large windows reads more at once, and who follows does not" do
+    read_at_once = fn ps -> :inet.getopts(connection(ps), [:buffer]) end
+
+    for {options, bytes} <- [{[], 65_536}, {[stdio_window: 1_048_576], 1_048_576}, {[], 65_536}] do
+      ps = sh("head -c 3000000 /dev/zero; cat >&2", options)
+      assert read_at_once.(ps) == {:ok, [buffer: bytes]}
+      ProtonStream.eof(ps)
+      {stdout, "", :normal} = all(ps)
+      assert byte_size(stdout) == 3_000_000
+      assert kept() == 1
+    end
+  end
+
   test "a program that could not be started leaves none, and takes none away for good" do
     over()
     assert ProtonStream.open("/no/such/program", []) == {:error, :enoent}
