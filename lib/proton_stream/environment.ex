@@ -12,11 +12,31 @@ defmodule ProtonStream.Environment do
   # 0xE9; then the environment that this VM was started with has the answer, because what
   # is set later is always encoded.
 
+  # To see that it is what it was takes a third of the time that encoding it takes. But who
+  # replaces a persistent term has all processes looked at, so that is done seldom (ms).
+  @seldom 60_000
+
   @doc "`KEY=VALUE` of each variable, byte for byte, with a NUL between two."
   @spec inherited() :: binary()
   def inherited do
     variables = :os.env()
-    ascii(variables) || any(variables)
+
+    case :persistent_term.get(__MODULE__, nil) do
+      {^variables, bytes, _since} ->
+        bytes
+
+      known ->
+        bytes = ascii(variables) || any(variables)
+        keep(variables, bytes, known)
+        bytes
+    end
+  end
+
+  defp keep(variables, bytes, known) do
+    now = System.monotonic_time(:millisecond)
+
+    if known == nil or now - elem(known, 2) >= @seldom,
+      do: :persistent_term.put(__MODULE__, {variables, bytes, now})
   end
 
   # Nearly every environment is: then nothing has to be looked at one by one.
