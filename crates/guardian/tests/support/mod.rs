@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 pub mod leased;
+pub mod nursery;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

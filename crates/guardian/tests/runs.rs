@@ -1,0 +1,169 @@
+// SPDX-FileCopyrightText: 2026 The proton_stream authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! The guardians of a nursery have one run after the other, and enough of them wait for the next.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
+mod support;
+
+use std::collections::HashSet;
+
+use proton_stream_protocol::{Ending, ExitKind, Field, Stream, ToGuardian, ToNursery};
+use rustix::process::Signal;
+use support::leased::Leased;
+use support::nursery::{children, parent, signal, Nursery, Told};
+use support::{await_death, eventually, is_alive, Guardian, Said};
+
+#[test]
+fn runs_follow_each_other_on_a_connection_and_what_was_late_is_nobodys() {
+    let mut nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    guardian.again(9, &["/no/such/program"], &[]);
+    assert_eq!(guardian.hear(), Said::Hello);
+    assert!(matches!(guardian.hear(), Said::StartError { errno: 2, .. }));
+    for (run, text) in [(2, "one\n"), (3, "two\n")] {
+        // Of the run before, which would be out of place in the next one, or of influence on it.
+        guardian.say(&ToGuardian::Stdin(&[b'x'; 100_000]));
+        guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 1 });
+        guardian.say(&ToGuardian::Signal { number: 9, tree: true });
+        guardian.say(&ToGuardian::Eof);
+        guardian.say(&ToGuardian::Close);
+        guardian.again(run, &["cat"], &[Field::Credit { stdout: 4, stderr: 4 }]);
+        let pid = guardian.started(&["cat"]);
+        assert_eq!(parent(pid), forked);
+        guardian.say(&ToGuardian::Stdin(text.as_bytes()));
+        guardian.hear_until(text);
+        guardian.say(&ToGuardian::Stdin(b"more"));
+        guardian.say(&ToGuardian::Eof);
+        guardian.say(&ToGuardian::Credit { stream: Stream::Stdout, bytes: 4 });
+        let outcome = guardian.hear_out();
+        assert_eq!(outcome.stdout, b"more");
+        assert_eq!(outcome.exit.unwrap().kind, ExitKind::Exited(0));
+    }
+    // It is the last run's guardian.
+    nursery.say(&ToNursery::Kill { run: 2 });
+    assert_eq!(nursery.hear(), Told::Died(2, Ending::Unknown, vec![]));
+    assert!(is_alive(forked));
+    drop(guardian);
+    let mut run = 3;
+    eventually("it has one of another connection", || {
+        run += 1;
+        nursery.kept(run).1 == forked
+    });
+}
+
+#[test]
+fn a_run_that_follows_is_killed_with_its_guardian_as_the_first_is() {
+    let nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    guardian.again(2, &["sh", "-c", "(setsid sleep 60 &) ; exec sleep 60"], &[]);
+    let pid = guardian.started(&["sh"]);
+    signal(forked, Signal::KILL);
+    assert_eq!(nursery.hear(), Told::Died(2, Ending::Signalled(9), vec![]));
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn no_run_follows_where_that_would_be_out_of_order() {
+    let mut nursery = Nursery::new();
+    // While another one runs, it ends that.
+    let (mut guardian, pid, _) = nursery.run(1, &["sleep", "60"], &[]);
+    guardian.again(2, &["cat"], &[]);
+    assert!(matches!(guardian.hear(), Said::Error { code: 2, .. }));
+    await_death(pid);
+    // Without a number; with nonsense; without a nursery, which would adopt what it leaves.
+    let (mut guardian, _) = nursery.kept(3);
+    guardian.again(0, &["cat"], &[]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    let (mut guardian, _) = nursery.kept(4);
+    guardian.say_bytes(&[0xff; 8]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    let (mut guardian, forked) = nursery.kept(5);
+    signal(nursery.pid(), Signal::KILL);
+    nursery.wait();
+    guardian.again(6, &["cat"], &[]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    await_death(forked);
+}
+
+#[test]
+fn a_guardian_has_a_thousand_runs_and_then_closes() {
+    let nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    for run in 2..=1000 {
+        guardian.again(run, &["true"], &[]);
+        guardian.started(&["true"]);
+        assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0), "{run}");
+    }
+    guardian.again(1001, &["true"], &[]);
+    assert_eq!(guardian.hear_or_lose(), None);
+    await_death(forked);
+}
+
+#[test]
+fn two_guardians_wait_also_after_there_were_many() {
+    let nursery = Nursery::new();
+    let wait = || children(nursery.pid()).len() == 2;
+    eventually("two wait", wait);
+    let runs: Vec<_> = (1..=12).map(|run| nursery.run(run, &["cat"], &[])).collect();
+    let busy: Vec<u32> = runs.iter().map(|(_, _, forked)| *forked).collect();
+    assert!(busy.iter().all(|pid| children(nursery.pid()).contains(pid)), "{busy:?}");
+    drop(runs);
+    eventually("two wait again", wait);
+}
+
+#[test]
+fn guardians_that_are_too_many_leave_also_when_each_has_a_run_now_and_then() {
+    let nursery = Nursery::new();
+    let runs: Vec<_> = (1..=30).map(|run| nursery.run(run, &["cat"], &[])).collect();
+    drop(runs);
+    // One at a time, and each guardian long before it would lose patience.
+    let mut run = 100;
+    eventually("they have left", || {
+        run += 1;
+        drop(nursery.run(run, &["cat"], &[]));
+        children(nursery.pid()).len() <= 4
+    });
+}
+
+#[test]
+fn another_guardian_waits_when_one_has_a_connection_that_asks_for_nothing() {
+    let nursery = Nursery::new();
+    eventually("two wait", || children(nursery.pid()).len() == 2);
+    // It has said the secret, and not what is to be run.
+    let _undecided = nursery.guardian(1);
+    eventually("two wait again", || children(nursery.pid()).len() == 3);
+}
+
+#[test]
+fn another_guardian_waits_when_a_start_takes_long() {
+    let nursery = Nursery::new();
+    eventually("two wait", || children(nursery.pid()).len() == 2);
+    let leased = Leased::new("spare");
+    let mut slow = nursery.guardian(1);
+    slow.open(&[&leased.path()], &[]);
+    eventually("two wait again", || children(nursery.pid()).len() == 3);
+    assert_eq!(slow.hear(), Said::Hello);
+    assert_eq!(slow.heard(), None, "it has not started");
+    slow.say(&ToGuardian::Close);
+    assert!(matches!(slow.hear(), Said::StartError { step: 11, .. }));
+}
+
+#[test]
+fn guardians_whose_runs_end_together_wait_for_more() {
+    let nursery = Nursery::new();
+    let start = |from| (from..from + 60).map(|run| nursery.run(run, &["cat"], &[])).collect();
+    let forked = |runs: &[(Guardian, u32, u32)]| runs.iter().map(|(_, _, pid)| *pid).collect();
+    let runs: Vec<_> = start(1);
+    let first: HashSet<u32> = forked(&runs);
+    drop(runs);
+    eventually("no program runs", || first.iter().all(|pid| children(*pid).is_empty()));
+    let runs: Vec<_> = start(101);
+    let again: HashSet<u32> = forked(&runs);
+    // Two that waited had no run before.
+    let kept = first.intersection(&again).count();
+    assert!(kept >= 50, "{kept}");
+    drop(runs);
+    eventually("two wait in the end", || children(nursery.pid()).len() == 2);
+}
