@@ -22,13 +22,18 @@ defmodule Mix.Tasks.Compile.ProtonGuardian do
     * `CARGO_TARGET_DIR`: where cargo keeps its intermediate files. The default is
       inside the build of proton_stream, one for each Mix environment.
     * `CARGO_BUILD_TARGET`: the triple to build for, when it isn't this machine's.
-    * `RUSTFLAGS`: replaces the flag for static linking.
+    * `RUSTFLAGS`: replaces the flags for linking.
   """
 
   use Mix.Task.Compiler
 
   @executable "proton-guardian"
   @package "proton-stream-guardian"
+
+  # Linked statically, and data begins with a page: of those that it writes to each guardian has
+  # its own. A linker that can't do the latter says so and goes on.
+  @flags "-C target-feature=+crt-static -C link-arg=-Wl,-z,separate-loadable-segments"
+
   @sources ["Cargo.toml", "Cargo.lock", "crates/*/Cargo.toml", "crates/*/src/**"]
 
   @impl true
@@ -115,7 +120,11 @@ defmodule Mix.Tasks.Compile.ProtonGuardian do
 
     variables = for name <- ["CARGO_BUILD_TARGET", "RUSTFLAGS"], do: System.get_env(name)
     contents = for file <- files, File.regular?(file), do: {file, :erlang.md5(File.read!(file))}
-    {origin, variables, contents} |> :erlang.term_to_binary() |> :erlang.md5() |> Base.encode16()
+
+    {origin, @flags, variables, contents}
+    |> :erlang.term_to_binary()
+    |> :erlang.md5()
+    |> Base.encode16()
   end
 
   defp last_fingerprint do
@@ -144,9 +153,9 @@ defmodule Mix.Tasks.Compile.ProtonGuardian do
     args =
       ~w(build --release --locked -p #{@package} --target #{target} --target-dir) ++ [target_dir]
 
-    # Naming the target keeps the flag away from what runs at build time.
+    # Naming the target keeps the flags away from what runs at build time.
     upcased = target |> String.upcase() |> String.replace(["-", "."], "_")
-    static = [{"CARGO_TARGET_#{upcased}_RUSTFLAGS", "-C target-feature=+crt-static"}]
+    static = [{"CARGO_TARGET_#{upcased}_RUSTFLAGS", @flags}]
 
     case cargo(cargo, args, static) do
       {_, 0} ->
