@@ -76,4 +76,25 @@ defmodule ProtonStream.Workers do
 
     def init(arg), do: {:ok, arg}
   end
+
+  import ExUnit.Assertions
+  import ExUnit.CaptureLog
+
+  @doc "Starts a shell script under a scripted module, which tells the caller what it is told."
+  def worker(script, state, opts \\ []) do
+    state = Map.put_new(state, :to, self())
+    ProtonStream.start_link(Scripted, "sh", ["-c", script], state, opts)
+  end
+
+  def worker!(script, state \\ %{}, opts \\ []) do
+    {:ok, pid} = worker(script, state, opts)
+    pid
+  end
+
+  @doc "Keeps the log of what is meant to end badly out of the test's output."
+  def quietly(fun) do
+    capture_log(fn -> send(self(), {:result, fun.()}) end)
+    assert_received {:result, result}
+    result
+  end
 end
