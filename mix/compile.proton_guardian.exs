@@ -30,9 +30,11 @@ defmodule Mix.Tasks.Compile.ProtonGuardian do
   @executable "proton-guardian"
   @package "proton-stream-guardian"
 
-  # Linked statically, and data begins with a page: of those that it writes to each guardian has
-  # its own. A linker that can't do the latter says so and goes on.
-  @flags "-C target-feature=+crt-static -C link-arg=-Wl,-z,separate-loadable-segments"
+  # Linked statically, and so that data begins with a page: of those that it writes to each
+  # guardian has its own. Not every linker can do the latter, nor is the former possible
+  # everywhere.
+  @static "-C target-feature=+crt-static"
+  @flags ["#{@static} -C link-arg=-Wl,-z,separate-loadable-segments", @static, nil]
 
   @sources ["Cargo.toml", "Cargo.lock", "crates/*/Cargo.toml", "crates/*/src/**"]
 
@@ -155,24 +157,25 @@ defmodule Mix.Tasks.Compile.ProtonGuardian do
 
     # Naming the target keeps the flags away from what runs at build time.
     upcased = target |> String.upcase() |> String.replace(["-", "."], "_")
-    static = [{"CARGO_TARGET_#{upcased}_RUSTFLAGS", @flags}]
+    build(cargo, args, "CARGO_TARGET_#{upcased}_RUSTFLAGS", @flags)
+  end
 
-    case cargo(cargo, args, static) do
+  defp build(cargo, args, variable, [flags | others]) do
+    case cargo(cargo, args, for(flags <- List.wrap(flags), do: {variable, flags})) do
+      {_, 0} when flags == nil ->
+        Mix.shell().info(
+          "#{@executable} is linked dynamically, there being no static C library: " <>
+            "each start of a program takes about 0.3 ms longer"
+        )
+
       {_, 0} ->
         :ok
 
-      {first, _} ->
-        # A second try only where the first one got as far as the linker.
-        with true <- first =~ "linking with",
-             {_, 0} <- cargo(cargo, args, []) do
-          Mix.shell().info(
-            "#{@executable} is linked dynamically, there being no static C library: " <>
-              "each start of a program takes about 0.3 ms longer"
-          )
-        else
-          false -> build_error(first)
-          {second, _} -> build_error(second)
-        end
+      {output, _} ->
+        # Another try only where this one got as far as the linker.
+        if others != [] and output =~ "linking with",
+          do: build(cargo, args, variable, others),
+          else: build_error(output)
     end
   end
 

@@ -24,7 +24,7 @@ defmodule ProtonStream.GuaranteesTest do
 
   defp named(line, tests) do
     # What follows a label, to the next one or to the end of the cell.
-    for [_, label, names] <- Regex.scan(~r/\[([\w.]+)\](?!\()([^\[|.]*)/, line),
+    for [_, label, names] <- Regex.scan(~r/\[([\w.]+)\](?!\()((?:`[^`]*`|[^\[|.`])*)/, line),
         is_map_key(tests, label),
         [_, name] <- Regex.scan(~r/`([^`]+)`/, names),
         do: {label, name}

@@ -13,7 +13,8 @@ defmodule ProtonStream.Environment do
   # is set later is always encoded.
 
   # To see that it is what it was takes a third of the time that encoding it takes. But who
-  # replaces a persistent term has all processes looked at, so that is done seldom (ms).
+  # replaces a persistent term has all processes looked at, so that is done seldom (ms). What
+  # `/proc` had a part in, which may be out of reach for a moment, is not kept.
   @seldom 60_000
 
   @doc "`KEY=VALUE` of each variable, byte for byte, with a NUL between two."
@@ -26,9 +27,9 @@ defmodule ProtonStream.Environment do
         bytes
 
       known ->
-        bytes = ascii(variables) || any(variables)
-        keep(variables, bytes, known)
-        bytes
+        bytes = ascii(variables)
+        if bytes, do: keep(variables, bytes, known)
+        bytes || any(variables)
     end
   end
 

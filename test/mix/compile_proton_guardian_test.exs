@@ -121,6 +121,25 @@ defmodule Mix.Tasks.Compile.ProtonGuardianTest do
       assert_runs(built(context.consumer))
     end
 
+    @tag :slow
+    test "gets a static guardian also where the linker can't begin data with a page", context do
+      change_a_rust_file(context)
+      cargo = System.find_executable("cargo")
+
+      bin =
+        fake_cargo(context, """
+        if env | grep -q '^CARGO_TARGET_.*_RUSTFLAGS=.*separate-loadable-segments'; then
+          echo 'error: linking with `cc` failed: unknown -z option'; exit 101
+        fi
+        exec #{cargo} "$@"
+        """)
+
+      {output, status} = mix(context, ["compile"], [{"PATH", bin}])
+      assert status == 0, output
+      refute output =~ "linked dynamically"
+      assert_runs(built(context.consumer))
+    end
+
     test "hears that its cargo is too old, and which one would do", context do
       change_a_rust_file(context)
       bin = fake_cargo(context, "", "1.60.0")

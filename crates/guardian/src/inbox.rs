@@ -5,6 +5,8 @@
 
 use proton_stream_protocol::{Header, Malformed, HEADER_LENGTH};
 
+use crate::room::SPLICED;
+
 /// Something that the controller said.
 pub(crate) enum Event<'inbox, 'bytes> {
     /// Bytes for the program's stdin, a piece of a frame or all of it.
@@ -12,10 +14,6 @@ pub(crate) enum Event<'inbox, 'bytes> {
     /// The type and body of any other frame.
     Frame(u8, &'inbox [u8]),
 }
-
-/// From here on what is left of a STDIN body is moved on without being read. Below it would cost
-/// more: a pipe's room is slots, and a spliced piece takes at least one, however small it is.
-const LARGE: usize = 16 * 1024;
 
 /// A parser that keeps its place between two reads.
 #[derive(Default)]
@@ -41,7 +39,7 @@ impl Inbox {
 
     /// How much comes next that needn't be read: see [`has_moved`](Self::has_moved).
     pub(crate) fn to_move(&self) -> Option<usize> {
-        (self.stdin_left >= LARGE).then_some(self.stdin_left)
+        (self.stdin_left >= SPLICED).then_some(self.stdin_left)
     }
 
     /// So many bytes of stdin have gone past this.
@@ -81,7 +79,7 @@ impl Inbox {
                 }
                 self.head_filled = 0;
                 let header = Header::to_guardian(self.head)?;
-                self.is_bulk = header.is_stdin() && header.body_length >= LARGE;
+                self.is_bulk = header.is_stdin() && header.body_length >= SPLICED;
                 if header.is_stdin() {
                     self.stdin_left = header.body_length;
                 } else {
@@ -149,6 +147,32 @@ mod tests {
             told(&mut inbox, &[byte], &mut stdin, &mut frames);
         }
         assert_eq!((&stdin[..], &frames[..]), (&b"hello"[..], &[0x03, 0x04][..]));
+    }
+
+    #[test]
+    fn what_is_large_can_go_past_it_and_what_follows_is_understood() {
+        let mut wire = Vec::new();
+        for size in [SPLICED - 1, SPLICED, SPLICED + 7] {
+            ToGuardian::Stdin(&vec![b'x'; size]).encode(&mut wire);
+        }
+        ToGuardian::Eof.encode(&mut wire);
+        let (mut inbox, mut rest, mut moved) = (Inbox::default(), &wire[..], Vec::new());
+        let (mut stdin, mut frames) = (vec![], vec![]);
+        while !rest.is_empty() {
+            if let Some(most) = inbox.to_move() {
+                // All but three bytes, which are read with the next header.
+                inbox.has_moved(most - 3);
+                rest = &rest[most - 3..];
+                moved.push(most);
+                assert_eq!(inbox.appetite(), 3 + HEADER_LENGTH);
+            }
+            let most = inbox.appetite();
+            assert_eq!(most < usize::MAX, !moved.is_empty() && frames.is_empty());
+            told(&mut inbox, &rest[..1], &mut stdin, &mut frames);
+            rest = &rest[1..];
+        }
+        assert_eq!(moved, [SPLICED, SPLICED + 7]);
+        assert_eq!((stdin.len(), &frames[..]), (SPLICED - 1 + 3 + 3, &[0x04][..]));
     }
 
     #[test]

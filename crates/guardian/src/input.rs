@@ -15,6 +15,7 @@ use rustix::io::{write, writev, Errno};
 
 use crate::load::Load;
 use crate::outbox::Outbox;
+use crate::room::{held, SPLICED};
 
 /// How many bytes of stdin the controller may have outstanding.
 pub(crate) const STDIN_CREDIT: u32 = 256 * 1024;
@@ -23,6 +24,8 @@ pub(crate) struct Input {
     pipe: Option<OwnedFd>,
     queue: VecDeque<u8>,
     load: Load,
+    /// What came in this turn.
+    came: usize,
     /// What the controller may still send.
     credit: Credit,
     returned: Returned,
@@ -50,6 +53,7 @@ impl Input {
             load: Load::of(pipe.as_ref(), STDIN_CREDIT as usize),
             pipe,
             queue: VecDeque::new(),
+            came: 0,
             credit: Credit::new(credit),
             returned: Returned::new(STDIN_CREDIT),
             written: 0,
@@ -82,7 +86,7 @@ impl Input {
             });
         }
         self.accepted += bytes.len() as u64;
-        self.load.pause();
+        self.came += bytes.len();
         if self.queue.is_empty() {
             if let Some(pipe) = &self.pipe {
                 match write(pipe, bytes) {
@@ -103,18 +107,21 @@ impl Input {
     }
 
     /// Moves up to `most` bytes for the program from the controller into the pipe, and answers how
-    /// many. What can't be moved now is to be read and [accepted](Self::accept).
+    /// many. What isn't moved is to be read and [accepted](Self::accept).
     pub(crate) fn take(&mut self, controller: BorrowedFd<'_>, most: usize) -> usize {
         let Some(pipe) = &self.pipe else { return 0 };
         if self.eof || !self.queue.is_empty() || self.credit.available() < most {
             return 0;
         }
-        self.load.add(pipe.as_fd(), most);
-        self.load.pause();
+        let most = most.min(held(controller));
+        if most < SPLICED {
+            return 0;
+        }
         let Ok(moved) = move_bytes(controller, pipe.as_fd(), most) else { return 0 };
         let is_within = self.credit.spend(moved);
         debug_assert!(is_within, "more was moved than the credit allows");
         self.accepted += moved as u64;
+        self.came += moved;
         self.wrote(moved);
         moved
     }
@@ -140,7 +147,9 @@ impl Input {
 
     fn close_when_done(&mut self) {
         if self.eof && self.queue.is_empty() {
-            self.pipe = None;
+            if let Some(pipe) = self.pipe.take() {
+                self.load.part(pipe.as_fd());
+            }
         }
     }
 
@@ -205,8 +214,16 @@ impl Input {
         self.told_gone = true;
     }
 
-    /// Tells the controller what changed: once in each turn, so that credit is returned in few frames.
-    pub(crate) fn report(&mut self, outbox: &mut Outbox<'_>) {
+    /// Ends a turn. Tells the controller what changed: once, so that credit is returned in few frames.
+    pub(crate) fn report(&mut self, outbox: &mut Outbox<'_>, now: Instant) {
+        let came = std::mem::take(&mut self.came);
+        if let (Some(pipe), true) = (&self.pipe, came > 0) {
+            // Large pieces have small ends, which are no sign that there are no more of them.
+            if came >= SPLICED {
+                self.load.add(pipe.as_fd(), came, now);
+            }
+            self.load.pause(now);
+        }
         let written = std::mem::take(&mut self.written);
         // Nobody waits for most of it, and each return wakes the controller.
         // After the end of stdin the last of it is told unasked.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::room::Room;
 
-/// So many times in a row is load.
+/// So many times in a row, with less than [`IDLE`] between, is load.
 const LOAD: u8 = 4;
 
 /// A pipe that had little in it for so long gives its room back.
@@ -20,6 +20,7 @@ pub(crate) struct Load {
     window: usize,
     /// How often in a row there was much in it.
     filled: u8,
+    last: Option<Instant>,
     /// Since when a pipe that has grown has had little in it.
     idle_since: Option<Instant>,
 }
@@ -30,17 +31,27 @@ impl Load {
             room: pipe.map_or(Room::none(), |pipe| Room::of(pipe.as_fd())),
             window,
             filled: 0,
+            last: None,
             idle_since: None,
         }
     }
 
     /// So much flows at once; answers with the window where the pipe may have grown to that now.
-    pub(crate) fn add(&mut self, pipe: BorrowedFd<'_>, bytes: usize) -> Option<usize> {
+    pub(crate) fn add(
+        &mut self,
+        pipe: BorrowedFd<'_>,
+        bytes: usize,
+        now: Instant,
+    ) -> Option<usize> {
+        let last = self.last.replace(now);
         if !self.room.is_loaded_by(bytes) {
             self.filled = 0;
             return None;
         }
         self.idle_since = None;
+        if last.is_none_or(|last| now.saturating_duration_since(last) >= IDLE) {
+            self.filled = 0;
+        }
         self.filled = self.filled.saturating_add(1);
         if self.filled < LOAD {
             return None;
@@ -50,9 +61,9 @@ impl Load {
     }
 
     /// Little is left of it for now.
-    pub(crate) fn pause(&mut self) {
+    pub(crate) fn pause(&mut self, now: Instant) {
         if self.idle_since.is_none() && self.room.is_grown() {
-            self.idle_since = Some(Instant::now());
+            self.idle_since = Some(now);
         }
     }
 
@@ -67,6 +78,12 @@ impl Load {
         self.idle_until().filter(|until| now >= *until)?;
         self.idle_since = None;
         Some(pipe.is_none_or(|pipe| self.room.give_back(pipe.as_fd())))
+    }
+
+    /// Gives the room back at once, if it can be: nobody will do so later.
+    pub(crate) fn part(&mut self, pipe: BorrowedFd<'_>) {
+        self.idle_since = None;
+        self.room.give_back(pipe);
     }
 
     /// Has [`give_back`](Self::give_back) done once more.

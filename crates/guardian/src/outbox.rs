@@ -11,14 +11,10 @@ use proton_stream_containment::pipe::move_bytes;
 use proton_stream_protocol::{data_header, FromGuardian, Stream, HEADER_LENGTH, MAX_DATA};
 use rustix::io::{ioctl_fionread, read, write, Errno};
 
-use crate::room::{self, Room, FRAME};
+use crate::room::{self, Room, FRAME, SPLICED};
 
 /// The most bytes that are copied into a frame.
 const COPIED: usize = FRAME - HEADER_LENGTH;
-
-/// From here on the payload is moved from pipe to pipe, not copied. Below it would cost more: a
-/// pipe's room is slots, and a spliced piece takes at least one, however small it is.
-const SPLICED: usize = 16 * 1024;
 
 /// ERROR's code for bytes that were announced and are gone (PROTOCOL §8).
 const SHORT_FRAME: u8 = 3;

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use proton_stream_protocol::{Credit, FromGuardian, Malformed, Stream};
 use rustix::event::PollFlags;
-use rustix::io::ioctl_fionread;
 
 use crate::chatter::Chatter;
 use crate::load::Load;
 use crate::outbox::{Outbox, Relayed};
+use crate::room::held;
 
 /// How many frames of one stream are passed on before the other streams, the
 /// controller and the timers are looked at again.
@@ -183,7 +183,7 @@ impl Output {
                 return;
             } else {
                 let held = self.held();
-                self.grow_under_load(held, outbox);
+                self.grow_under_load(held, outbox, now);
                 let Some(pipe) = self.pipe.as_ref() else { return };
                 outbox.relay(self.stream, pipe.as_fd(), held, self.credit.available())
             };
@@ -192,10 +192,10 @@ impl Output {
                 Relayed::Last(length) => {
                     // Another read would only say so: poll tells when there is more, or the end.
                     self.has_given(length);
-                    self.is_dry();
+                    self.is_dry(now);
                     self.chatter.was_heard(length, now);
                 }
-                Relayed::Dry => self.is_dry(),
+                Relayed::Dry => self.is_dry(now),
                 Relayed::End => self.end(outbox),
             }
         }
@@ -207,19 +207,18 @@ impl Output {
         self.owed = self.owed.map(|owed| owed.saturating_sub(bytes));
     }
 
-    fn is_dry(&mut self) {
+    fn is_dry(&mut self, now: Instant) {
         self.ready = false;
-        self.load.pause();
+        self.load.pause(now);
     }
 
     fn held(&self) -> usize {
-        let held = self.pipe.as_ref().and_then(|pipe| ioctl_fionread(pipe).ok());
-        held.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+        self.pipe.as_ref().map_or(0, |pipe| held(pipe.as_fd()))
     }
 
-    fn grow_under_load(&mut self, held: usize, outbox: &mut Outbox<'_>) {
+    fn grow_under_load(&mut self, held: usize, outbox: &mut Outbox<'_>, now: Instant) {
         let Some(pipe) = &self.pipe else { return };
-        if let Some(window) = self.load.add(pipe.as_fd(), held) {
+        if let Some(window) = self.load.add(pipe.as_fd(), held, now) {
             outbox.grow(window);
         }
     }

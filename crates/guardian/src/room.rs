@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use memmap2::MmapMut;
 use proton_stream_containment::give_memory_back;
 use proton_stream_containment::pipe::{capacity, set_capacity};
+use rustix::io::ioctl_fionread;
 use rustix::pipe::pipe;
 
 /// What Linux gives a new pipe.
@@ -28,6 +29,10 @@ const READ: usize = 64 * 1024;
 /// default pipe to the last slot and spills a few bytes over costs the reader a second wake-up.
 pub(crate) const FRAME: usize = 65_520;
 
+/// From here on bytes are moved from pipe to pipe, not copied. Below it would cost more: a pipe's
+/// room is slots, and a spliced piece takes at least one, however small it is.
+pub(crate) const SPLICED: usize = 16 * 1024;
+
 /// From here on a read is load. A reader that is quick seldom finds a pipe full.
 const LOAD: usize = DEFAULT / 4;
 
@@ -39,6 +44,11 @@ const SPARE: usize = 4;
 /// M_MMAP_THRESHOLD).
 fn buffer(size: usize) -> io::Result<MmapMut> {
     MmapMut::map_anon(size)
+}
+
+/// How much can be read now.
+pub(crate) fn held(source: BorrowedFd<'_>) -> usize {
+    ioctl_fionread(source).map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// What a guardian reads into and writes from, in one run after the other.

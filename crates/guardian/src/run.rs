@@ -193,7 +193,7 @@ impl Run {
         if !stdin.is_empty() {
             self.input.turn(stdin);
         }
-        self.input.report(outbox);
+        self.input.report(outbox, now);
         for (token, output) in Token::OUTPUTS.into_iter().zip(&mut self.outputs) {
             if found.any(token) {
                 output.is_ready_now(found.flags(token));

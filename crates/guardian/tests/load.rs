@@ -10,6 +10,7 @@ mod support;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use proton_stream_containment::pipe::capacity;
 use proton_stream_protocol::{Field, Stream, ToGuardian};
@@ -62,32 +63,105 @@ fn a_pipe_under_load_grows_to_the_window_and_is_given_back() {
     }
 }
 
+/// What `cat` gives back has come back, and its credit.
+fn echoed(guardian: &mut Guardian, size: usize) {
+    let (mut back, mut credit) = (0, 0);
+    while back < size || credit < size {
+        match guardian.hear() {
+            Said::Output(_, bytes) => back += bytes.len(),
+            Said::StdinCredit(bytes) => credit += bytes as usize,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn echo(guardian: &mut Guardian, size: usize) {
+    guardian.say(&ToGuardian::Stdin(&vec![b'x'; size]));
+    guardian.say(&ToGuardian::Sync);
+    echoed(guardian, size);
+}
+
 #[test]
 fn the_pipe_of_stdin_grows_under_load_and_is_given_back() {
     for frame in [1000, 4 * DEFAULT] {
-        let (mut guardian, pid) = Guardian::run(&["cat"]);
-        let pipe = pipe(pid, 0);
-        let room = || capacity(pipe.as_fd()).unwrap();
-        let mut most = room();
-        let mut said = 0;
-        while said < 4 << 20 {
-            guardian.say(&ToGuardian::Stdin(&vec![b'x'; frame]));
-            guardian.say(&ToGuardian::Sync);
-            said += frame;
-            let (mut back, mut credit) = (0, 0);
-            while back < frame || credit < frame {
-                match guardian.hear() {
-                    Said::Output(_, bytes) => back += bytes.len(),
-                    Said::StdinCredit(bytes) => credit += bytes as usize,
-                    other => panic!("{other:?}"),
-                }
+        for (mut guardian, pid) in Guardian::both(&["cat"]) {
+            let pipe = pipe(pid, 0);
+            let room = || capacity(pipe.as_fd()).unwrap();
+            let mut most = room();
+            for _ in 0..(4 << 20) / frame {
+                echo(&mut guardian, frame);
+                most = most.max(room());
             }
-            most = most.max(room());
+            assert_eq!(most, if frame > DEFAULT { 4 * DEFAULT } else { DEFAULT });
+            eventually("the room is given back", || room() == DEFAULT);
+            guardian.say(&ToGuardian::Eof);
+            assert!(guardian.hear_out().exit.is_some());
+            guardian.part();
         }
-        assert_eq!(most, if frame > DEFAULT { 4 * DEFAULT } else { DEFAULT });
-        eventually("the room is given back", || room() == DEFAULT);
+    }
+}
+
+#[test]
+fn the_pipe_of_a_program_that_is_slow_grows_too() {
+    let slow = "import os, time
+while os.read(0, 30000): time.sleep(0.001)";
+    for (mut guardian, pid) in Guardian::both(&["python3", "-c", slow]) {
+        let pipe = pipe(pid, 0);
+        let mut credit = 4 * DEFAULT;
+        eventually("it has grown", || {
+            while credit >= DEFAULT {
+                guardian.say(&ToGuardian::Stdin(&[b'x'; DEFAULT]));
+                credit -= DEFAULT;
+            }
+            guardian.say(&ToGuardian::Sync);
+            while let Some(Said::StdinCredit(bytes)) = guardian.heard() {
+                credit += bytes as usize;
+            }
+            capacity(pipe.as_fd()).unwrap() == 4 * DEFAULT
+        });
+        guardian.say(&ToGuardian::Close);
+        guardian.hear_out();
+        guardian.part();
+    }
+}
+
+#[test]
+fn what_comes_large_now_and_then_is_no_load() {
+    let (mut guardian, pid) = Guardian::run(&["cat"]);
+    let pipe = pipe(pid, 0);
+    for _ in 0..8 {
+        echo(&mut guardian, 40_000);
+        echo(&mut guardian, 6);
+        assert_eq!(capacity(pipe.as_fd()).unwrap(), DEFAULT);
+        // It is the time between them that makes the difference.
+        std::thread::sleep(Duration::from_millis(120));
+    }
+    guardian.say(&ToGuardian::Close);
+    guardian.hear_out();
+    guardian.part();
+}
+
+#[test]
+fn the_pipe_of_stdin_is_given_back_with_its_end() {
+    let reads =
+        "import sys, time; sys.stdin.buffer.read(); print('read', flush=True); time.sleep(1000)";
+    for (mut guardian, pid) in Guardian::both(&["python3", "-c", reads]) {
+        let pipe = pipe(pid, 0);
+        for _ in 0..10 {
+            guardian.say(&ToGuardian::Stdin(&[b'x'; 4 * DEFAULT]));
+            guardian.say(&ToGuardian::Sync);
+            let mut credit = 0;
+            while credit < 4 * DEFAULT {
+                let Said::StdinCredit(bytes) = guardian.hear() else { panic!() };
+                credit += bytes as usize;
+            }
+        }
+        eventually("all is read", || ioctl_fionread(&pipe).unwrap() == 0);
         guardian.say(&ToGuardian::Eof);
-        assert!(guardian.hear_out().exit.is_some());
+        guardian.hear_until("read\n");
+        assert_eq!(capacity(pipe.as_fd()).unwrap(), DEFAULT);
+        guardian.say(&ToGuardian::Close);
+        guardian.hear_out();
         guardian.part();
     }
 }
@@ -99,20 +173,8 @@ fn what_a_program_does_not_read_keeps_the_guardian_from_nothing() {
     let (room, held) =
         (|| capacity(pipe.as_fd()).unwrap(), || ioctl_fionread(&pipe).unwrap() as usize);
     let all = vec![b'x'; 4 * DEFAULT];
-    let echo = |guardian: &mut Guardian| {
-        let (mut back, mut credit) = (0, 0);
-        while back < all.len() || credit < all.len() {
-            match guardian.hear() {
-                Said::Output(_, bytes) => back += bytes.len(),
-                Said::StdinCredit(bytes) => credit += bytes as usize,
-                other => panic!("{other:?}"),
-            }
-        }
-    };
     for _ in 0..8 {
-        guardian.say(&ToGuardian::Stdin(&all));
-        guardian.say(&ToGuardian::Sync);
-        echo(&mut guardian);
+        echo(&mut guardian, all.len());
     }
     assert!(room() > DEFAULT);
     guardian.say(&ToGuardian::Signal { number: 19, tree: false });
@@ -124,11 +186,11 @@ fn what_a_program_does_not_read_keeps_the_guardian_from_nothing() {
     let nurse = guardian.child().id();
     let mut before = switches(nurse);
     eventually("the guardian sleeps", || {
-        std::thread::sleep(std::time::Duration::from_millis(250));
+        std::thread::sleep(Duration::from_millis(250));
         std::mem::replace(&mut before, switches(nurse)) == switches(nurse)
     });
     guardian.say(&ToGuardian::Signal { number: 18, tree: false });
-    echo(&mut guardian);
+    echoed(&mut guardian, all.len());
     guardian.say(&ToGuardian::Stdin(b"little"));
     eventually("the room is given back", || room() == DEFAULT);
     guardian.say(&ToGuardian::Close);

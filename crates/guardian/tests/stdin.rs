@@ -13,15 +13,6 @@ use support::{numbered, Guardian, Said};
 /// The credit that there is at first.
 const CREDIT: usize = 256 * 1024;
 
-/// By pipes and by a socket.
-fn both(program: &[&str]) -> [(Guardian, u32); 2] {
-    let (child, socket) = Guardian::on_a_socket();
-    let mut on_a_socket = Guardian::at(Some(child), socket);
-    on_a_socket.open(program, &[]);
-    let pid = on_a_socket.started(program);
-    [Guardian::run(program), (on_a_socket, pid)]
-}
-
 /// What `cat` gives back of `all`, which is said in pieces of these sizes, one after the other.
 /// `between` may say something before each piece, which it is told, and (`None`) before waiting.
 fn echoed(
@@ -64,7 +55,7 @@ fn echoed(
 #[test]
 fn eight_mebibytes_through_cat_come_back_whole() {
     let all = numbered(8 << 20);
-    for (mut guardian, _) in both(&["cat"]) {
+    for (mut guardian, _) in Guardian::both(&["cat"]) {
         assert!(echoed(&mut guardian, &all, &[50_000], |_, _| {}) == all);
         guardian.part();
     }
@@ -75,7 +66,7 @@ fn pieces_of_all_sizes_come_whole_whatever_is_said_between() {
     let all = numbered(8 << 20);
     let sizes =
         [1, 65_536, 16_383, 16_384, 16_385, 0, 65_535, 65_537, 7, 131_072, 4_095, 200_003, CREDIT];
-    for (mut guardian, _) in both(&["cat"]) {
+    for (mut guardian, _) in Guardian::both(&["cat"]) {
         let back = echoed(&mut guardian, &all, &sizes, |guardian, said| {
             if said.is_some_and(|said| said % 3 == 0) {
                 guardian.say(&ToGuardian::Credit { stream: Stream::Stderr, bytes: 1 });
@@ -92,7 +83,7 @@ fn a_program_that_stalls_now_and_then_gets_every_byte() {
     const CONT: u8 = 18;
     let all = numbered(4 << 20);
     for sizes in [&[65_536, 65_536, 65_536, 65_536][..], &[30_000], &[CREDIT], &[65_536, 100]] {
-        for (mut guardian, _) in both(&["cat"]) {
+        for (mut guardian, _) in Guardian::both(&["cat"]) {
             // While it is stopped its pipe is full, and the rest of the credit waits behind that.
             let back = echoed(&mut guardian, &all, sizes, |guardian, said| {
                 let number = if said.is_some_and(|said| said % 4 == 1) { STOP } else { CONT };
@@ -107,7 +98,7 @@ fn a_program_that_stalls_now_and_then_gets_every_byte() {
 #[test]
 fn a_large_frame_flows_on_as_it_comes() {
     let all = numbered(60_000);
-    for (mut guardian, _) in both(&["cat"]) {
+    for (mut guardian, _) in Guardian::both(&["cat"]) {
         let mut wire = Vec::new();
         ToGuardian::Stdin(&all).encode(&mut wire);
         let mut back = Vec::new();
@@ -129,7 +120,7 @@ fn a_large_frame_flows_on_as_it_comes() {
 fn a_program_that_leaves_a_large_frame_half_read_is_told_of_and_goes_on() {
     let script = "head -c 70000 >/dev/null; exec <&-; trap 'echo heard; exit' USR1; echo closed
                   while :; do sleep 0.05; done";
-    for (mut guardian, _) in both(&["bash", "-c", script]) {
+    for (mut guardian, _) in Guardian::both(&["bash", "-c", script]) {
         guardian.say(&ToGuardian::Stdin(&numbered(200_000)));
         let (mut said, mut gone) = (Vec::new(), false);
         while !(gone && said == b"closed\n") {

@@ -38,6 +38,9 @@ impl Session<'_> {
         let (Some(most), Phase::Running(run)) = (self.inbox.to_move(), &mut self.phase) else {
             return;
         };
+        if self.hearing != Hearing::Frames {
+            return;
+        }
         let moved = run.input.take(self.controller, most);
         if moved > 0 {
             self.inbox.has_moved(moved);

@@ -239,6 +239,15 @@ impl Guardian {
         Self::run_with(program, &[])
     }
 
+    /// The same by pipes and by a socket.
+    pub fn both(program: &[&str]) -> [(Self, u32); 2] {
+        let (child, socket) = Self::on_a_socket();
+        let mut on_a_socket = Self::at(Some(child), socket);
+        on_a_socket.open(program, &[]);
+        let pid = on_a_socket.started(program);
+        [Self::run(program), (on_a_socket, pid)]
+    }
+
     /// A shell that runs `script`.
     pub fn sh(script: &str) -> (Self, u32) {
         Self::run(&["sh", "-c", script])
