@@ -14,17 +14,6 @@ defmodule ProtonStream.CutTest do
     :ok
   end
 
-  # A program that writes a line for each line that it reads, so that the test decides when.
-  defp echo(opts) do
-    {:ok, ps} = ProtonStream.open("cat", [], opts)
-    ps
-  end
-
-  defp held(ps) do
-    %{held: %{stdout: out, stderr: err}} = ProtonStream.info(ps)
-    out + err
-  end
-
   describe "line: bytes" do
     test "delivers lines of both streams, and what the end cuts short" do
       ps = sh("printf 'one\\r\\ntwo\\n\\nlast'; printf 'err\\nno' >&2", line: 100)

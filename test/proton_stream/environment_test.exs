@@ -46,4 +46,16 @@ defmodule ProtonStream.EnvironmentTest do
   after
     System.delete_env("PROTON_STREAM_ENVIRONMENT_TEST")
   end
+
+  test "what is remembered is replaced once a minute at most" do
+    remember = fn age ->
+      since = System.monotonic_time(:millisecond) - age
+      :persistent_term.put(Environment, {[], "nothing", since})
+      assert Environment.inherited() =~ "PATH="
+      elem(:persistent_term.get(Environment), 1)
+    end
+
+    assert remember.(0) == "nothing"
+    assert remember.(60_000) =~ "PATH="
+  end
 end

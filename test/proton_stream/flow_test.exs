@@ -14,20 +14,9 @@ defmodule ProtonStream.FlowTest do
     :ok
   end
 
-  # A program that writes a line for each line that it reads, so that the test decides when.
-  defp echo(opts) do
-    {:ok, ps} = ProtonStream.open("cat", [], opts)
-    ps
-  end
-
   defp say(ps, bytes) do
     assert ProtonStream.write(ps, bytes) == :ok
     eventually("#{inspect(bytes)} is in the session", fn -> held(ps) > 0 end)
-  end
-
-  defp held(ps) do
-    %{held: %{stdout: out, stderr: err}} = ProtonStream.info(ps)
-    out + err
   end
 
   # All that the session had to say to its owner before this has arrived after it.

@@ -16,6 +16,18 @@ defmodule ProtonStream.Programs do
     ps
   end
 
+  @doc "A program that writes what it reads, so that the test decides when."
+  def echo(opts) do
+    {:ok, ps} = ProtonStream.open("cat", [], opts)
+    ps
+  end
+
+  @doc "Bytes of both streams that wait in the session."
+  def held(ps) do
+    %{held: %{stdout: out, stderr: err}} = ProtonStream.info(ps)
+    out + err
+  end
+
   @doc "All that comes until the end, for an owner that traps exits."
   def collect(ps), do: collect(ps, [], [])
 

@@ -20,6 +20,7 @@ pub(crate) struct Load {
     window: usize,
     /// How often in a row there was much in it.
     filled: u8,
+    /// When that was last looked at.
     last: Option<Instant>,
     /// Since when a pipe that has grown has had little in it.
     idle_since: Option<Instant>,

@@ -36,7 +36,7 @@ defmodule Bench.Parts.Stream do
 
     head = [Side.path("head"), "-c", "#{bytes}", "/dev/zero"]
     cat = [Side.path("cat"), file]
-    lines = [Path.absname("_build/lines"), "#{count}"]
+    lines = [program("lines"), "#{count}"]
     sides = [{"port", :port} | @windows]
     others = sides ++ [{"System.cmd", :cmd}, {"unread", :drain}]
 
@@ -104,13 +104,16 @@ defmodule Bench.Parts.Stream do
 
   defp once(:drain, path, args) do
     Side.microseconds(fn ->
-      {"", 0} = System.cmd(Path.absname("_build/drain"), [path | args])
+      {"", 0} = System.cmd(program("drain"), [path | args])
       :thrown_away
     end)
   end
 
   defp once(side, path, args),
     do: Side.microseconds(fn -> side |> Side.open(path, args) |> Side.count() end)
+
+  # Of `programs/`, as `bench/run` has built it.
+  defp program(name), do: Path.absname("_build/programs/release/#{name}")
 
   defp map(rounds, fun) do
     for round <- rounds, do: Map.new(round, fn {side, result} -> {side, fun.(result)} end)
