@@ -71,7 +71,7 @@ defmodule ProtonStream.CutTest do
       ps = sh(script, line: 10_240)
 
       for _ <- 1..20 do
-        eventually("something waits", fn -> held(ps) > 10_240 end)
+        eventually("something waits", fn -> waiting_bytes(ps) > 10_240 end)
         {:messages, messages} = Process.info(self(), :messages)
         sizes = for {^ps, {:data, {:eol, line}}} <- messages, do: byte_size(line)
         assert sizes in [[], [4_000], [10_240]]
@@ -81,7 +81,7 @@ defmodule ProtonStream.CutTest do
 
     test "keeps an owner that does not read to its window" do
       ps = sh("yes", line: 80)
-      eventually("the session is full", fn -> held(ps) > 200_000 end)
+      eventually("the session is full", fn -> waiting_bytes(ps) > 200_000 end)
       {:messages, messages} = Process.info(self(), :messages)
       assert length(messages) < div(10_240, 128) + 2
     end

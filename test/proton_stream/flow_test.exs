@@ -16,7 +16,7 @@ defmodule ProtonStream.FlowTest do
 
   defp say(ps, bytes) do
     assert ProtonStream.write(ps, bytes) == :ok
-    eventually("#{inspect(bytes)} is in the session", fn -> held(ps) > 0 end)
+    eventually("#{inspect(bytes)} is in the session", fn -> waiting_bytes(ps) > 0 end)
   end
 
   # All that the session had to say to its owner before this has arrived after it.
@@ -67,7 +67,7 @@ defmodule ProtonStream.FlowTest do
       ProtonStream.write(ps, "b\n")
       assert_receive {^ps, {_, "b\n"}}
       assert_receive {^ps, :passive}
-      eventually("the other one waits", fn -> held(ps) == 2 end)
+      eventually("the other one waits", fn -> waiting_bytes(ps) == 2 end)
       refute_received {^ps, _}
     end
 

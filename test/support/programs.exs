@@ -23,7 +23,7 @@ defmodule ProtonStream.Programs do
   end
 
   @doc "Bytes of both streams that wait in the session."
-  def held(ps) do
+  def waiting_bytes(ps) do
     %{held: %{stdout: out, stderr: err}} = ProtonStream.info(ps)
     out + err
   end
