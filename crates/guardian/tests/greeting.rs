@@ -12,10 +12,9 @@ use std::io::Write;
 use std::process::Command;
 
 use proton_stream_protocol::ToGuardian;
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::pipe::{pipe_with, PipeFlags};
 use support::leased::Leased;
-use support::{directory, eventually, Guardian, Said};
+use support::{directory, eventually, nobody_has_the_other_end, Guardian, Said};
 
 fn children(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default()
@@ -52,11 +51,7 @@ fn who_has_left_before_starts_nothing_and_hears_nothing() {
     let program = format!("trap '' TERM; : > {}", mark.display());
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     File::from(writer).write_all(&Guardian::opening(&["sh", "-c", &program], &[])).unwrap();
-    // What another test starts at this moment has a copy until its exec.
-    eventually("nobody has the other end", || {
-        let mut fds = [PollFd::new(&reader, PollFlags::empty())];
-        poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
-    });
+    nobody_has_the_other_end(&reader);
     let mut guardian = Command::new(env!("CARGO_BIN_EXE_proton-guardian"));
     guardian.arg("session").stdin(File::from(reader)).stdout(File::create(&said).unwrap());
     assert!(guardian.status().unwrap().success());

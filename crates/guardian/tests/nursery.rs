@@ -8,17 +8,19 @@
 
 mod support;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use proton_stream_protocol::{ExitKind, ToGuardian, ToNursery, HEADER_LENGTH};
+use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::Signal;
 use support::nursery::{children, nurse, parent, signal, Nursery};
-use support::{await_death, eventually, is_alive, state};
+use support::{await_death, eventually, is_alive, nobody_has_the_other_end, state};
 
 #[test]
 fn a_program_runs_as_with_a_guardian_of_its_own() {
@@ -210,38 +212,41 @@ fn an_idle_nursery_uses_no_time() {
 
 #[test]
 fn a_controller_that_no_longer_hears_is_one_that_is_gone() {
-    // It was killed before it heard where to connect.
     let root = std::env::temp_dir().join(format!("proton-unheard-{}", std::process::id()));
     std::fs::create_dir(&root).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
-        .arg("nursery")
-        .env("TMPDIR", &root)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let mut stdin = child.stdin.take().unwrap();
+    let nursery = || {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
+            .arg("nursery")
+            .env("TMPDIR", &root)
+            .stdin(Stdio::piped())
+            .stdout(writer.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        (child, stdin, File::from(reader), writer)
+    };
+    let is_gone = |mut child: Child| {
+        eventually("it is gone", || child.try_wait().unwrap().is_some());
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    };
+
+    // It was killed before it heard where to connect.
+    let (child, mut stdin, reader, writer) = nursery();
+    drop(reader);
+    nobody_has_the_other_end(&writer);
     stdin.write_all(&nurse(std::process::id())).unwrap();
-    eventually("it is gone", || child.try_wait().unwrap().is_some());
-    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    is_gone(child);
 
     // It was killed before it heard of a death.
-    let mut child = Command::new(env!("CARGO_BIN_EXE_proton-guardian"))
-        .arg("nursery")
-        .env("TMPDIR", &root)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (child, mut stdin, mut reader, writer) = nursery();
     stdin.write_all(&nurse(std::process::id())).unwrap();
-    stdout.read_exact(&mut [0; HEADER_LENGTH]).unwrap();
-    drop(stdout);
+    reader.read_exact(&mut [0; HEADER_LENGTH]).unwrap();
+    drop(reader);
+    nobody_has_the_other_end(&writer);
     let mut wire = Vec::new();
     ToNursery::Kill { run: 1 }.encode(&mut wire);
     stdin.write_all(&wire).unwrap();
-    eventually("it is gone", || child.try_wait().unwrap().is_some());
-    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    is_gone(child);
     std::fs::remove_dir(&root).unwrap();
 }

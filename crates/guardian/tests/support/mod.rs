@@ -10,7 +10,7 @@ pub mod nursery;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use proton_stream_protocol::{
     Exit, Field, FromGuardian, Gauge, Header, Open, Stream, ToGuardian, HEADER_LENGTH,
 };
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -434,6 +435,15 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Waits until a pipe's other end is closed. What another test starts at this moment has a copy of
+/// it until its exec.
+pub fn nobody_has_the_other_end(pipe: &impl AsFd) {
+    eventually("nobody has the other end", || {
+        let mut fds = [PollFd::new(pipe, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).expect("it can be asked") == 1
+    });
 }
 
 /// The state letter of a process (proc(5)), or nothing once it is gone. A zombie is gone as far as running goes, and counts so.
