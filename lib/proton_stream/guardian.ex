@@ -18,7 +18,7 @@ defmodule ProtonStream.Guardian do
 
   @typedoc """
   `port` is a socket where there is a nursery, known by its port, and a run's number. One that
-  is kept had another run before. A wide one reads more at once than others.
+  is kept was connected before. A wide one reads more at once than others.
   """
   @type t :: %__MODULE__{
           port: port(),
@@ -48,8 +48,14 @@ defmodule ProtonStream.Guardian do
     with {:ok, path} <- executable(),
          %{} = nursery <- Nursery.address(path) do
       run = System.unique_integer([:positive])
-      guardian = %__MODULE__{port: Kept.take(nursery.port), nursery: nursery.port, run: run}
-      fork(guardian, nursery, open, deadline)
+      {origin, socket} = Kept.take(nursery.port)
+      guardian = %__MODULE__{port: socket, nursery: nursery.port, run: run}
+
+      with {:ok, _} = forked <- fork(guardian, nursery, open, deadline) do
+        # While the guardian is at work.
+        if origin != :run, do: Kept.connect_ahead(nursery)
+        forked
+      end
     else
       nil -> {:error, :no_nursery}
       error -> error

@@ -13,7 +13,7 @@ use proton_stream_protocol::{Ending, ExitKind, Field, Stream, ToGuardian, ToNurs
 use rustix::process::Signal;
 use support::leased::Leased;
 use support::nursery::{children, parent, signal, Nursery, Told};
-use support::{await_death, eventually, is_alive, Guardian, Said};
+use support::{await_death, eventually, is_alive, state, Guardian, Said};
 
 #[test]
 fn runs_follow_each_other_on_a_connection_and_what_was_late_is_nobodys() {
@@ -53,6 +53,49 @@ fn runs_follow_each_other_on_a_connection_and_what_was_late_is_nobodys() {
     });
 }
 
+/// A connection ahead of its run that a guardian has: it has taken more than a socket holds.
+fn ahead(nursery: &Nursery) -> Guardian {
+    let mut guardian = nursery.guardian(0);
+    (0..20).for_each(|_| guardian.say(&ToGuardian::Stdin(&[b'x'; 100_000])));
+    guardian
+}
+
+#[test]
+fn a_connection_ahead_of_its_run_is_as_one_whose_run_is_over() {
+    let mut nursery = Nursery::new();
+    eventually("two wait, and the nursery too", || {
+        children(nursery.pid()).len() == 2 && state(nursery.pid()) == Some('S')
+    });
+    let mut guardian = ahead(&nursery);
+    assert_eq!(children(nursery.pid()).len(), 2, "it waits as well");
+    // What is out of place before OPEN, and OPEN itself, which has no run.
+    guardian.say(&ToGuardian::Signal { number: 9, tree: true });
+    guardian.open(&["sleep", "60"], &[]);
+    nursery.say(&ToNursery::Kill { run: 0 });
+    assert_eq!(nursery.hear(), Told::Died(0, Ending::Unknown, vec![]));
+    assert_eq!(guardian.heard(), None);
+    guardian.again(7, &["sh", "-c", "echo here; exec sleep 60"], &[]);
+    let pid = guardian.started(&["sh"]);
+    guardian.hear_until("here\n");
+    eventually("two others wait", || children(nursery.pid()).len() == 3);
+    signal(parent(pid), Signal::KILL);
+    assert_eq!(nursery.hear(), Told::Died(7, Ending::Signalled(9), vec![]));
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn connections_ahead_of_their_runs_keep_nobody_out_and_leave_nobody() {
+    let nursery = Nursery::new();
+    let ahead: Vec<Guardian> = (0..5).map(|_| ahead(&nursery)).collect();
+    let (mut guardian, _) = nursery.kept(1);
+    assert!(children(nursery.pid()).len() > 5);
+    drop(ahead);
+    guardian.again(2, &["true"], &[]);
+    guardian.started(&["true"]);
+    drop(guardian);
+    eventually("two wait", || children(nursery.pid()).len() == 2);
+}
+
 #[test]
 fn a_run_that_follows_is_killed_with_its_guardian_as_the_first_is() {
     let nursery = Nursery::new();
@@ -80,10 +123,13 @@ fn no_run_follows_where_that_would_be_out_of_order() {
     guardian.say_bytes(&[0xff; 8]);
     assert_eq!(guardian.hear_or_lose(), None);
     let (mut guardian, forked) = nursery.kept(5);
+    let mut ahead = ahead(&nursery);
     signal(nursery.pid(), Signal::KILL);
     nursery.wait();
     guardian.again(6, &["cat"], &[]);
     assert_eq!(guardian.hear_or_lose(), None);
+    ahead.again(7, &["cat"], &[]);
+    assert_eq!(ahead.hear_or_lose(), None);
     await_death(forked);
 }
 

@@ -39,6 +39,9 @@ defmodule ProtonStream.Guardian.Socket do
   @probe <<0, 0, "probe">>
   @answer 1_000
 
+  # What stands where a run's number is to come later.
+  @no_run 0
+
   # Milliseconds between two tries when too many connect at once.
   @again 1
 
@@ -100,9 +103,10 @@ defmodule ProtonStream.Guardian.Socket do
   @spec connect(Nursery.address(), non_neg_integer(), iodata(), integer() | :infinity) ::
           {:ok, port()} | {:error, term()}
   def connect(address, run, first, deadline) do
-    case :gen_tcp.connect({:local, address.path}, 0, @options, Guardian.left(deadline)) do
+    case connect(address, Guardian.left(deadline)) do
       {:ok, socket} ->
-        begin(socket, address, run, first)
+        length = :erlang.iolist_size(first)
+        begin(socket, [Frame.preamble(address.secret, run), <<length::32>> | first])
 
       # The backlog is full.
       {:error, :eagain} ->
@@ -117,6 +121,16 @@ defmodule ProtonStream.Guardian.Socket do
     end
   end
 
+  @doc "Connects for a run that is still to come, which begins as one on a kept connection does."
+  @spec connect_ahead(Nursery.address()) :: {:ok, port()} | {:error, term()}
+  def connect_ahead(address) do
+    with {:ok, socket} <- connect(address, @answer),
+         do: begin(socket, Frame.preamble(address.secret, @no_run))
+  end
+
+  defp connect(address, timeout),
+    do: :gen_tcp.connect({:local, address.path}, 0, @options, timeout)
+
   @doc "Reads up to so much at once, or as much as at first."
   @spec read_at_once(port(), pos_integer() | :default) :: :ok
   def read_at_once(socket, bytes) do
@@ -126,10 +140,7 @@ defmodule ProtonStream.Guardian.Socket do
     :ok
   end
 
-  defp begin(socket, address, run, first) do
-    length = :erlang.iolist_size(first)
-    bytes = [Frame.preamble(address.secret, run), <<length::32>> | first]
-
+  defp begin(socket, bytes) do
     with :ok <- :gen_tcp.send(socket, bytes),
          :ok <- :inet.setopts(socket, packet: 4, active: true) do
       {:ok, socket}

@@ -4,8 +4,9 @@
 defmodule ProtonStream.Nursery.Kept do
   @moduledoc false
 
-  # Connections whose run is over, for the next one: to close one and to make another takes a
-  # tenth of the time of a short program.
+  # Connections for the next run: those whose run is over, since to close one and to make another
+  # takes a tenth of the time of a short program; and where programs are opened faster than others
+  # end, those that are made ahead, while a guardian starts the program before.
   #
   # They are nobody's meanwhile, which a port can be that nothing is linked to, and stand in a
   # table from which sessions take them. What is not taken is closed soon, and its guardian
@@ -15,6 +16,7 @@ defmodule ProtonStream.Nursery.Kept do
   use GenServer
 
   alias ProtonStream.Guardian
+  alias ProtonStream.Guardian.Socket
 
   # So many at most, each for so many milliseconds.
   @most 16
@@ -25,7 +27,9 @@ defmodule ProtonStream.Nursery.Kept do
 
   @doc "Keeps the calling session's connection. If it can't be kept it is still the session's."
   @spec keep(port(), port()) :: boolean()
-  def keep(socket, nursery) do
+  def keep(socket, nursery), do: keep(socket, nursery, :run)
+
+  defp keep(socket, nursery, origin) do
     if full?(@most) do
       false
     else
@@ -37,7 +41,7 @@ defmodule ProtonStream.Nursery.Kept do
 
       claiming(socket, fn ->
         Process.unlink(socket)
-        :ets.insert(__MODULE__, {key, nursery, timer})
+        :ets.insert(__MODULE__, {key, nursery, timer, origin})
       end)
 
       # Others may have come at the same time.
@@ -51,8 +55,11 @@ defmodule ProtonStream.Nursery.Kept do
   # Where there is no table its size is an atom, which is more than any number.
   defp full?(count), do: :ets.info(__MODULE__, :size) >= count
 
-  @doc "A connection of this nursery's, which is the calling process's now."
-  @spec take(port()) :: port() | nil
+  @doc """
+  A connection of this nursery's, which is the calling process's now, and whether it comes from a
+  run or was made ahead of one.
+  """
+  @spec take(port()) :: {:run | :ahead, port()} | {:none, nil}
   def take(nursery) do
     case :ets.first(__MODULE__) do
       {_, socket} = key ->
@@ -61,13 +68,20 @@ defmodule ProtonStream.Nursery.Kept do
 
       # Claims come after all entries.
       _ ->
-        nil
+        {:none, nil}
     end
   rescue
-    ArgumentError -> nil
+    ArgumentError -> {:none, nil}
   end
 
-  defp connect([{{_, socket}, nursery, _}] = entry, nursery) do
+  @doc """
+  Whoever had to connect for itself, or has had what was made ahead, has another one made: if that
+  was asked for not long before as well.
+  """
+  @spec connect_ahead(ProtonStream.Nursery.address()) :: :ok
+  def connect_ahead(nursery), do: GenServer.cast(__MODULE__, {:connect_ahead, nursery})
+
+  defp connect([{{_, socket}, nursery, _, _}] = entry, nursery) do
     :erlang.port_connect(socket, self())
     entry
   rescue
@@ -76,7 +90,7 @@ defmodule ProtonStream.Nursery.Kept do
   end
 
   # Of a nursery that is gone.
-  defp connect([{{_, socket}, _, _}], _nursery) do
+  defp connect([{{_, socket}, _, _, _}], _nursery) do
     Guardian.let_go(socket)
     []
   end
@@ -84,9 +98,9 @@ defmodule ProtonStream.Nursery.Kept do
   # Somebody was quicker.
   defp connect([], _nursery), do: []
 
-  defp had([{{_, socket}, _, timer}]) do
+  defp had([{{_, socket}, _, timer, origin}]) do
     :erlang.cancel_timer(timer, async: true, info: false)
-    socket
+    {origin, socket}
   end
 
   defp had([]), do: nil
@@ -105,23 +119,36 @@ defmodule ProtonStream.Nursery.Kept do
     # To read a decentralized counter, which is the default here, suspends who asks.
     options = [write_concurrency: true, decentralized_counters: false]
     :ets.new(__MODULE__, [:named_table, :public, :ordered_set | options])
-    {:ok, System.monotonic_time(:millisecond)}
+    {:ok, %{began: now(), asked: nil}}
   end
 
   @impl true
-  def handle_info({:timeout, _timer, socket}, began) do
-    if :ets.select_delete(__MODULE__, [{{{:_, socket}, :_, :_}, [], [true]}]) > 0,
-      do: Guardian.let_go(socket),
-      else: claimed(socket, began)
+  def handle_cast({:connect_ahead, nursery}, state) do
+    now = now()
+    if state.asked != nil and now - state.asked <= @patience, do: make(nursery)
+    {:noreply, %{state | asked: now}}
+  end
 
-    {:noreply, began}
+  defp make(nursery) do
+    with {:ok, socket} <- Socket.connect_ahead(nursery),
+         false <- keep(socket, nursery.port, :ahead),
+         do: Guardian.let_go(socket)
+  end
+
+  @impl true
+  def handle_info({:timeout, _timer, socket}, state) do
+    if :ets.select_delete(__MODULE__, [{{{:_, socket}, :_, :_, :_}, [], [true]}]) > 0,
+      do: Guardian.let_go(socket),
+      else: claimed(socket, state.began)
+
+    {:noreply, state}
   end
 
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
   def terminate(_reason, _state) do
-    for {{_, socket} = key, _, _} <- :ets.tab2list(__MODULE__),
+    for {{_, socket} = key, _, _, _} <- :ets.tab2list(__MODULE__),
         :ets.take(__MODULE__, key) != [],
         do: Guardian.let_go(socket)
   end
@@ -135,7 +162,7 @@ defmodule ProtonStream.Nursery.Kept do
         :erlang.start_timer(@patience, self(), socket)
 
       # They were killed, or their table is lost with the process before this one.
-      claimants != [] or System.monotonic_time(:millisecond) - began <= 2 * @patience ->
+      claimants != [] or now() - began <= 2 * @patience ->
         :ets.match_delete(__MODULE__, {{:claim, socket, :_}})
         if Port.info(socket, :links) == {:links, []}, do: Guardian.let_go(socket)
 
@@ -143,4 +170,6 @@ defmodule ProtonStream.Nursery.Kept do
         :ok
     end
   end
+
+  defp now, do: System.monotonic_time(:millisecond)
 end

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 defmodule ProtonStream.Nursery.KeptTest do
-  # Connections whose run is over. Not async: there is one table of them.
+  # Connections whose run is over, or is to come. Not async: there is one table of them.
   use ExUnit.Case, async: false
 
   import ExUnit.CaptureLog
@@ -13,8 +13,14 @@ defmodule ProtonStream.Nursery.KeptTest do
 
   setup do
     Process.flag(:trap_exit, true)
-    eventually("nothing is kept", fn -> kept() == 0 end)
+    eventually("nothing is kept, nor made ahead", fn -> kept() == 0 and idle?() end)
     :ok
+  end
+
+  # Whether nothing is made ahead of whoever comes first.
+  defp idle? do
+    %{asked: asked} = :sys.get_state(Kept)
+    asked == nil or System.monotonic_time(:millisecond) - asked > 1_000
   end
 
   defp kept, do: :ets.info(Kept, :size)
@@ -80,6 +86,58 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert {"", "", :normal} = "true" |> sh() |> all()
   end
 
+  # Some that run, opened so quickly that a connection is made ahead of the next one.
+  defp quickly do
+    programs = for _ <- 1..3, do: sh("cat")
+    {programs, ahead()}
+  end
+
+  defp ahead do
+    :sys.get_state(Kept)
+    [{{_, connection}, _, _, :ahead} | _] = :ets.tab2list(Kept)
+    connection
+  end
+
+  test "where programs are opened one after the other the next connection is made ahead" do
+    {programs, connection} = quickly()
+    ps = sh("cat; exit 4")
+    assert connection(ps) == connection
+    assert ProtonStream.info(ps).transport == :nursery
+    assert ahead() != connection
+    ProtonStream.command(ps, "in")
+    ProtonStream.eof(ps)
+    assert {"in", "", {:exit_status, 4}} = all(ps)
+    for ps <- programs, do: ProtonStream.close(ps)
+    for ps <- programs, do: assert({"", "", :normal} = all(ps))
+
+    eventually("what nobody takes is closed", fn ->
+      kept() == 0 and Port.info(connection) == nil
+    end)
+  end
+
+  test "one that is made ahead and loses its guardian or its nursery is done without" do
+    {programs, connection} = quickly()
+    busy = Enum.map(programs, &guardian/1)
+    nursery = nursery()
+    guardians = String.split(File.read!("/proc/#{nursery}/task/#{nursery}/children"))
+    for pid <- guardians, String.to_integer(pid) not in busy, do: kill(pid)
+    ps = sh("echo here; cat")
+    assert connection(ps) != connection
+    kill(nursery)
+    eventually("that is noticed", fn -> nursery() == nil end)
+    assert ProtonStream.info(sh("cat")).transport == :nursery
+    for ps <- [ps | programs], do: ProtonStream.close(ps)
+    for ps <- [ps | programs], do: assert({_, "", :normal} = all(ps))
+  end
+
+  test "who opens a program now and then has none made ahead" do
+    ps = sh("cat")
+    :sys.get_state(Kept)
+    assert kept() == 0
+    ProtonStream.close(ps)
+    assert {"", "", :normal} = all(ps)
+  end
+
   test "it is closed when nobody takes it" do
     {connection, _} = over()
     assert Port.info(connection) != nil
@@ -111,7 +169,7 @@ defmodule ProtonStream.Nursery.KeptTest do
 
   test "a process that is killed between the table and the link leaves none behind" do
     {connection, _} = over()
-    [{{_, ^connection} = key, _, _}] = :ets.tab2list(Kept)
+    [{{_, ^connection} = key, _, _, _}] = :ets.tab2list(Kept)
     claimant = spawn(fn -> Process.sleep(:infinity) end)
     :ets.insert(Kept, {{:claim, connection, claimant}})
     :ets.delete(Kept, key)

@@ -128,11 +128,12 @@ impl Door {
         }
     }
 
-    /// The run that a connection is for, if it is for one.
+    /// The run that a connection is for, which is 0 where that is still to be said; nothing where
+    /// it is no controller's.
     pub(crate) fn listen_to(&self, connection: &OwnedFd) -> Option<u64> {
         let preamble = said(connection)?;
-        let is_one = is_same(&preamble.secret, &self.secret) && preamble.run != 0;
-        (is_one && !has_left(connection.as_fd())).then_some(preamble.run)
+        let is_controllers = is_same(&preamble.secret, &self.secret);
+        (is_controllers && !has_left(connection.as_fd())).then_some(preamble.run)
     }
 
     fn is_controllers(&self, connection: &OwnedFd) -> bool {

@@ -176,7 +176,7 @@ impl Guard {
         signals: &mut Signals,
         buffers: &mut Buffers,
     ) -> u8 {
-        if !self.begin(run) {
+        if run != 0 && !self.begin(run) {
             return FAILED;
         }
         // It may have gone before it was said which signal tells of that.
@@ -206,13 +206,20 @@ impl Nursed for Guard {
         }
     }
 
+    fn has_run(&self) -> bool {
+        self.errand.slot.run() != 0
+    }
+
     fn takes_another(&self, run: u64) -> bool {
         let may = run != 0 && self.runs.get() < MOST_RUNS && is_child_of(self.errand.nursery);
         may && self.begin(run)
     }
 
     fn rests(&self) {
-        self.bell.ring();
+        // A connection that was made ahead of its run is there to be taken, as the next guardian is.
+        if self.has_run() {
+            self.bell.ring();
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) trait Nursed {
     fn announce(&self, group: &[u8]);
     /// Is told when the nursery may be gone.
     fn is_bereft(&self);
+    /// Is asked whether the connection has a run already, or waits for AGAIN.
+    fn has_run(&self) -> bool;
     /// Is asked whether another run may follow on the same connection, and told its number.
     fn takes_another(&self, run: u64) -> bool;
     /// Is told when what was asked for is done, or takes its time.
@@ -104,6 +106,7 @@ pub(crate) fn serve(
     buffers: &mut Buffers,
     nursed: Option<&dyn Nursed>,
 ) -> io::Result<bool> {
+    let begins = nursed.is_none_or(Nursed::has_run);
     let mut session = Session {
         controller: input,
         nursed,
@@ -112,11 +115,13 @@ pub(crate) fn serve(
         inbox: Inbox::default(),
         passed: Passed::default(),
         outbox: Outbox::new(output, &mut buffers.frame),
-        hearing: Hearing::Frames,
-        phase: Phase::Idle,
+        hearing: if begins { Hearing::Frames } else { Hearing::Goodbye },
+        phase: if begins { Phase::Idle } else { Phase::Over },
         settled: None,
     };
-    session.greet();
+    if begins {
+        session.greet();
+    }
     while !session.is_finished() {
         let found = session.poll()?;
         session.turn(&found, &mut buffers.read);
