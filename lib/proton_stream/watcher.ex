@@ -134,10 +134,13 @@ defmodule ProtonStream.Watcher do
   # there is nobody.
   defp stop(state), do: Table.delete(state.owner, self())
 
-  defp handle({:watch, session, ref, marks, limits}, state) do
-    sessions = Map.put_new_lazy(state.sessions, session, fn -> Process.monitor(session) end)
-    pending = Map.put(state.pending, session, {ref, marks, limits})
-    fresh(%{state | sessions: sessions, pending: pending})
+  defp handle({:watch, session, ref, marks, limits}, %{sessions: sessions} = state)
+       when is_map_key(sessions, session),
+       do: fresh(state, Map.put(state.pending, session, {ref, marks, limits}))
+
+  defp handle({:watch, session, _ref, _marks, _limits} = message, state) do
+    sessions = Map.put(state.sessions, session, Process.monitor(session))
+    handle(message, %{state | sessions: sessions})
   end
 
   defp handle({:leave, session}, state) do
@@ -154,15 +157,23 @@ defmodule ProtonStream.Watcher do
   defp handle(_message, state), do: state
 
   # Something has changed: look more often again, and what was counted is no measure.
-  defp fresh(state) do
-    %{state | looks: state.most_looks, pause: 1, length: nil, longest: nil, recheck: @recheck}
+  defp fresh(%{most_looks: looks} = state, pending) do
+    %{
+      state
+      | pending: pending,
+        looks: looks,
+        pause: 1,
+        length: nil,
+        longest: nil,
+        recheck: @recheck
+    }
   end
 
   defp look(state) do
     case Process.info(state.owner, :message_queue_len) do
       {:message_queue_len, length} when length > 0 -> full(length, earn(state))
       # Empty, or dead.
-      _ -> %{state | strangers: nil} |> quick() |> answer(state.pending, %{}, false) |> next()
+      _ -> state |> quick() |> answer_all() |> next()
     end
   end
 
@@ -222,11 +233,12 @@ defmodule ProtonStream.Watcher do
         {read, still} = Map.split(pending, Mailbox.read(pending, unread))
         reads? = read != %{}
         state = paid(%{state | length: length, strangers: strangers, reads?: reads?}, length)
-        state = if reads?, do: fresh(state), else: slower(state)
-        %{state | pending: still} |> answer(read, unread, strangers >= @crowd) |> next()
+        answer(read, unread, strangers >= @crowd)
+        state = if reads?, do: fresh(state, still), else: slower(state)
+        next(state)
 
       nil ->
-        state |> answer(pending, %{}, false) |> next()
+        state |> answer_all() |> next()
     end
   end
 
@@ -264,11 +276,17 @@ defmodule ProtonStream.Watcher do
     %{state | balance: state.balance - spent, balanced: now, counted: now}
   end
 
-  defp answer(state, pending, unread, crowd?) do
+  # Nothing is unread.
+  defp answer_all(state) do
+    answer(state.pending, %{}, false)
+    %{state | pending: %{}, strangers: nil}
+  end
+
+  defp answer(pending, unread, crowd?) do
     for {session, {ref, marks, _}} <- pending,
         do: send(session, {ref, marks, Map.get(unread, session, {0, 0}), crowd?})
 
-    %{state | pending: Map.drop(state.pending, Map.keys(pending))}
+    :ok
   end
 
   defp now, do: System.monotonic_time(:microsecond)

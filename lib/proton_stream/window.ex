@@ -47,6 +47,20 @@ defmodule ProtonStream.Window do
   def new(size, cut \\ :raw, overflow \\ :block),
     do: %__MODULE__{size: size, buffer: Buffer.new(cut), overflow: overflow}
 
+  @doc "An owner that holds nothing may get so much more than the window's size."
+  @spec allow(t(), non_neg_integer()) :: t()
+  def allow(%__MODULE__{extra: extra} = window, extra), do: window
+  def allow(%__MODULE__{} = window, extra), do: %{window | extra: extra}
+
+  @doc "Whether there is nothing to tell: no bytes, and none that were dropped."
+  @spec empty?(t()) :: boolean()
+  def empty?(%__MODULE__{buffer: %{bytes: held}, dropped: dropped}),
+    do: held == 0 and dropped == 0
+
+  @doc "Whether bytes go on as they come, neither lines nor packets."
+  @spec raw?(t()) :: boolean()
+  def raw?(%__MODULE__{buffer: %{cut: cut}}), do: cut == :raw
+
   @doc "Bytes that wait."
   @spec held(t()) :: non_neg_integer()
   def held(%__MODULE__{buffer: buffer}), do: buffer.bytes
@@ -175,8 +189,8 @@ defmodule ProtonStream.Window do
 
   @doc "The owner has read all but `unread` of what was handed on up to `mark`."
   @spec read(t(), non_neg_integer(), non_neg_integer()) :: t()
-  def read(%__MODULE__{} = window, mark, unread),
-    do: %{window | read: max(window.read, mark - unread)}
+  def read(%__MODULE__{read: read} = window, mark, unread) when mark - unread <= read, do: window
+  def read(%__MODULE__{} = window, mark, unread), do: %{window | read: mark - unread}
 
   @doc "How much more than its size is unread."
   @spec beyond(t()) :: non_neg_integer()

@@ -62,17 +62,21 @@ defmodule ProtonStream.Messages.Flow do
   @spec flush(Run.t(), Frame.stream(), ProtonStream.t()) :: Run.t()
   def flush(%Run{delivery: %{active: false, reader: nil}} = run, _stream, _ps), do: run
 
-  def flush(%Run{delivery: %{active: false}} = run, stream, ps) do
-    case next(run, stream, :all, ps) do
-      {:ok, item, run} -> answer(run, {:ok, item})
-      {:none, run} -> run
+  def flush(%Run{delivery: delivery} = run, stream, ps) do
+    %{^stream => window} = delivery
+
+    cond do
+      Window.empty?(window) -> run
+      delivery.active == false -> answered(run, stream, ps)
+      Window.raw?(window) -> one(run, stream, ps)
+      true -> many(run, stream, ps)
     end
   end
 
-  def flush(run, stream, ps) do
-    case many(run, stream, ps) do
-      %{delivery: %{active: false}} = run -> run
-      run -> one(run, stream, ps)
+  defp answered(run, stream, ps) do
+    case next(run, stream, :all, ps) do
+      {:ok, item, run} -> answer(run, {:ok, item})
+      {:none, run} -> run
     end
   end
 
@@ -93,12 +97,16 @@ defmodule ProtonStream.Messages.Flow do
 
     case Window.take_many(window, most(active, window)) do
       {[], _, _} ->
-        run
+        one(run, stream, ps)
 
       {payloads, bytes, window} ->
         Owner.say_each(run, ps, tag(stream), payloads)
         window = if remote?(ps), do: Window.moved(window), else: window
-        run |> left(stream, bytes, window) |> counted(length(payloads), ps)
+
+        case run |> left(stream, bytes, window) |> counted(length(payloads), ps) do
+          %{delivery: %{active: false}} = run -> run
+          run -> one(run, stream, ps)
+        end
     end
   end
 
@@ -117,7 +125,7 @@ defmodule ProtonStream.Messages.Flow do
   defp next(run, stream, how, ps) do
     %{^stream => window} = run.delivery
 
-    case Window.take(%{window | extra: extra(run.delivery, stream)}, how) do
+    case window |> Window.allow(extra(run.delivery, stream)) |> Window.take(how) do
       {:ok, payload, count, window} ->
         window = if how == :all or remote?(ps), do: Window.moved(window), else: window
         {:ok, {stream, payload}, left(run, stream, count, window)}
@@ -125,6 +133,9 @@ defmodule ProtonStream.Messages.Flow do
       {:dropped, count, window} ->
         delivery = %{run.delivery | stream => window}
         {:ok, {:dropped, {stream, count}}, %{run | delivery: delivery}}
+
+      {:none, ^window} ->
+        {:none, run}
 
       {:none, window} ->
         {:none, %{run | delivery: %{run.delivery | stream => window}}}
