@@ -42,18 +42,21 @@ defmodule ProtonStream.Guardian do
   def transport(%__MODULE__{nursery: nil}), do: :port
   def transport(%__MODULE__{}), do: :nursery
 
-  @doc "A guardian that the nursery has forked, and which is sent an OPEN frame."
-  @spec fork(iodata(), integer() | :infinity) :: {:ok, t()} | {:error, term()}
-  def fork(open, deadline) do
+  @doc """
+  A guardian that the nursery has forked, and which is sent an OPEN frame: on a connection that
+  is there, or on a new one.
+  """
+  @spec fork(iodata(), integer() | :infinity, :any | :new) :: {:ok, t()} | {:error, term()}
+  def fork(open, deadline, connection) do
     with {:ok, path} <- executable(),
          %{} = nursery <- Nursery.address(path) do
       run = System.unique_integer([:positive])
-      {origin, socket} = Kept.take(nursery.port)
+      {origin, socket} = if connection == :any, do: Kept.take(nursery.port), else: {:new, nil}
       guardian = %__MODULE__{port: socket, nursery: nursery.port, run: run}
 
-      with {:ok, _} = forked <- fork(guardian, nursery, open, deadline) do
+      with {:ok, _} = forked <- begin(guardian, nursery, open, deadline) do
         # While the guardian is at work.
-        if origin != :run, do: Kept.connect_ahead(nursery)
+        if origin in [:none, :ahead], do: Kept.connect_ahead(nursery)
         forked
       end
     else
@@ -62,12 +65,12 @@ defmodule ProtonStream.Guardian do
     end
   end
 
-  defp fork(%__MODULE__{port: nil} = guardian, nursery, open, deadline) do
+  defp begin(%__MODULE__{port: nil} = guardian, nursery, open, deadline) do
     with {:ok, socket} <- Socket.connect(nursery, guardian.run, open, deadline),
          do: {:ok, %{guardian | port: socket}}
   end
 
-  defp fork(%__MODULE__{} = guardian, _nursery, open, _deadline) do
+  defp begin(%__MODULE__{} = guardian, _nursery, open, _deadline) do
     __MODULE__.send(guardian, Frame.again(open, guardian.run))
     {:ok, %{guardian | kept?: true}}
   end

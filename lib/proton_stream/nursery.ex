@@ -223,18 +223,15 @@ defmodule ProtonStream.Nursery do
   # Running programs go on under their guardians. The next open starts another one, unless
   # this one has never been ready.
   defp gone(state) do
+    # First: what it has waiting ends with it, and nobody should begin there meanwhile.
+    :ets.delete(__MODULE__, :address)
     Guardian.let_go(state.port)
     if state.timer, do: :erlang.cancel_timer(state.timer)
     for {_, {session, ref}} <- state.asked, do: send(session, {ref, :unknown})
     ready? = state.address.path != nil
     state = %{state | asked: %{}, timer: nil}
 
-    if ready? do
-      :ets.delete(__MODULE__, :address)
-      %{state | port: nil, address: nil}
-    else
-      none(state)
-    end
+    if ready?, do: %{state | port: nil, address: nil}, else: none(state)
   end
 
   defp none(state) do

@@ -51,15 +51,15 @@ defmodule ProtonStream.Start do
   defp widen(outcome, _bytes), do: outcome
 
   # By the nursery, if there is one and it answers; else through a port.
-  defp fork(open, options, deadline, watch) do
+  defp fork(open, options, deadline, watch, connection \\ :any) do
     with true <- forked?(options),
-         {:ok, guardian} <- Guardian.fork(open, deadline),
+         {:ok, guardian} <- Guardian.fork(open, deadline, connection),
          {:ok, _} = hello <- hello(guardian, deadline, watch) do
       handshake(hello, guardian, deadline, watch)
     else
       {:ended, reason} -> {:cancelled, reason}
       :begun -> {:error, :timeout}
-      :left -> fork(open, options, deadline, watch)
+      :left -> fork(open, options, deadline, watch, :new)
       _ -> open(open, options, deadline, watch)
     end
   end
@@ -75,7 +75,7 @@ defmodule ProtonStream.Start do
     case next(guardian, soon, watch) do
       {:ok, {:hello, _}} = hello -> hello
       :timeout -> guardian |> last_word(deadline, watch) |> let_go(guardian)
-      # It has gone meanwhile, and there are others.
+      # It has gone meanwhile, or takes no more runs.
       {:closed, _} when guardian.kept? -> let_go(:left, guardian)
       other -> let_go(other, guardian)
     end

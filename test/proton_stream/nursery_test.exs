@@ -73,6 +73,39 @@ defmodule ProtonStream.NurseryTest do
     assert tell(script) == {true, true, {"", "", :normal}}
   end
 
+  @tag :root
+  test "whose guardians refuse all runs is done without, after two tries at most" do
+    directory = place("refused")
+    shut = Path.join(directory, "shut")
+    File.mkdir!(shut)
+    File.chown!(shut, 65_534)
+
+    # What none of them can enter is where its program would start.
+    script = """
+    {:ok, ps} = ProtonStream.open("cat", [])
+    :erlang.trace_pattern({ProtonStream.Guardian, :fork, 3}, true, [:call_count])
+    File.cd!(#{inspect(shut)})
+    File.chmod!(#{inspect(shut)}, 0)
+
+    opened = for _ <- 1..8 do
+      {:ok, ps} = ProtonStream.open("cat", [])
+      :sys.get_state(ProtonStream.Nursery.Kept)
+      ps
+    end
+
+    {:call_count, tries} = :erlang.trace_info({ProtonStream.Guardian, :fork, 3}, :call_count)
+    transports = Enum.map([ps | opened], transport)
+    for ps <- [ps | opened], do: echo.(ps, "hello")
+    tell.({Enum.uniq(transports), tries})
+    System.halt(0)
+    """
+
+    {port, _} = start_as(65_534, directory, @prelude <> script)
+    assert {[:nursery, :port], tries} = told(port)
+    assert tries in 8..16
+    assert ended(port) == 0
+  end
+
   test "that is stopped is done without, and the next open starts another one" do
     script = ~S"""
     {:ok, ps} = ProtonStream.open("cat", [])

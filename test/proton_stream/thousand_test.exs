@@ -60,38 +60,16 @@ defmodule ProtonStream.ThousandTest do
   end
   """
 
-  # Where everybody can read what that VM needs.
-  defp place(user) do
-    directory = Path.join(System.tmp_dir!(), "proton_stream_test_#{user}_#{System.pid()}")
-    File.mkdir_p!(directory)
-    on_exit(fn -> File.rm_rf!(directory) end)
-    File.cp_r!(Application.app_dir(:proton_stream, "ebin"), Path.join(directory, "ebin"))
-    {:ok, guardian} = ProtonStream.Guardian.executable()
-    File.cp!(guardian, Path.join(directory, "proton-guardian"))
-    File.write!(Path.join(directory, "pattern"), ProtonStream.Programs.pattern(1_048_576))
-
-    for file <- ~w(eventually programs),
-        do: File.cp!(Path.expand("../support/#{file}.exs", __DIR__), "#{directory}/#{file}.exs")
-
-    directory
-  end
-
-  defp vm(user, directory, script) do
-    id = if user == :nobody, do: 65_534, else: 0
-    # A thousand programs are some thousands of descriptors.
-    limit = ["/bin/sh", "-c", "ulimit -Sn $(ulimit -Hn) && exec \"$@\"", "sh"]
-    become = ~w(setpriv --reuid #{id} --regid #{id} --clear-groups --)
-    guardian = Path.join(directory, "proton-guardian")
-    env = %{"PROTON_GUARDIAN" => guardian, "HOME" => directory}
-    start(script, env, limit ++ become, Path.join(directory, "ebin"))
-  end
+  # A thousand programs are some thousands of descriptors.
+  @limit ["/bin/sh", "-c", "ulimit -Sn $(ulimit -Hn) && exec \"$@\"", "sh"]
 
   for {user, whose} <- [root: "root", nobody: "uid 65534, past its quota of pipes"] do
     @tag user: user
     test "a thousand programs of 1 MiB each come whole, and leave nothing, as #{whose}",
          %{user: user} do
-      directory = place(user)
+      directory = place("thousand-#{user}")
       path = Path.join(directory, "pattern")
+      File.write!(path, ProtonStream.Programs.pattern(1_048_576))
       tag = "#{System.unique_integer()}-#{System.pid()}"
       entry = "PROTON_STREAM_TEST=#{tag}"
 
@@ -119,7 +97,8 @@ defmodule ProtonStream.ThousandTest do
           System.halt(0)
           """
 
-      {port, _} = vm(user, directory, script)
+      id = if user == :nobody, do: 65_534, else: 0
+      {port, _} = start_as(id, directory, script, @limit)
       assert {65_536, full_size, digests, []} = told(port, 240_000)
       assert digests == %{:crypto.hash(:sha256, File.read!(path)) => 1_000}
       # This is how the kernel says that the quota is used up.

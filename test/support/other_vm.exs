@@ -61,6 +61,25 @@ defmodule ProtonStream.OtherVM do
     {port, os_pid}
   end
 
+  @doc "A directory for the time of the test, with what a VM of any user needs of the package."
+  def place(name) do
+    directory = Path.join(System.tmp_dir!(), "proton_stream_test_#{name}_#{System.pid()}")
+    File.mkdir_p!(directory)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(directory) end)
+    File.cp_r!(Application.app_dir(:proton_stream, "ebin"), Path.join(directory, "ebin"))
+    {:ok, guardian} = ProtonStream.Guardian.executable()
+    File.cp!(guardian, Path.join(directory, "proton-guardian"))
+    directory
+  end
+
+  @doc "Starts a VM as the user and group with that number, from such a directory."
+  def start_as(id, directory, script, prefix \\ []) do
+    become = ~w(setpriv --reuid #{id} --regid #{id} --clear-groups --)
+    guardian = Path.join(directory, "proton-guardian")
+    env = %{"PROTON_GUARDIAN" => guardian, "HOME" => directory}
+    start(script, env, prefix ++ become, Path.join(directory, "ebin"))
+  end
+
   @doc "The next term that the script tells."
   def told(port, deadline \\ @deadline) do
     receive do

@@ -62,7 +62,7 @@ fn ahead(nursery: &Nursery) -> Guardian {
 
 #[test]
 fn a_connection_ahead_of_its_run_is_as_one_whose_run_is_over() {
-    let mut nursery = Nursery::new();
+    let nursery = Nursery::new();
     eventually("two wait, and the nursery too", || {
         children(nursery.pid()).len() == 2 && state(nursery.pid()) == Some('S')
     });
@@ -71,8 +71,6 @@ fn a_connection_ahead_of_its_run_is_as_one_whose_run_is_over() {
     // What is out of place before OPEN, and OPEN itself, which has no run.
     guardian.say(&ToGuardian::Signal { number: 9, tree: true });
     guardian.open(&["sleep", "60"], &[]);
-    nursery.say(&ToNursery::Kill { run: 0 });
-    assert_eq!(nursery.hear(), Told::Died(0, Ending::Unknown, vec![]));
     assert_eq!(guardian.heard(), None);
     guardian.again(7, &["sh", "-c", "echo here; exec sleep 60"], &[]);
     let pid = guardian.started(&["sh"]);
@@ -85,9 +83,13 @@ fn a_connection_ahead_of_its_run_is_as_one_whose_run_is_over() {
 
 #[test]
 fn connections_ahead_of_their_runs_keep_nobody_out_and_leave_nobody() {
-    let nursery = Nursery::new();
+    let mut nursery = Nursery::new();
     let ahead: Vec<Guardian> = (0..5).map(|_| ahead(&nursery)).collect();
     let (mut guardian, _) = nursery.kept(1);
+    assert!(children(nursery.pid()).len() > 5);
+    // They have no run that could be killed.
+    nursery.say(&ToNursery::Kill { run: 0 });
+    assert_eq!(nursery.hear(), Told::Died(0, Ending::Unknown, vec![]));
     assert!(children(nursery.pid()).len() > 5);
     drop(ahead);
     guardian.again(2, &["true"], &[]);

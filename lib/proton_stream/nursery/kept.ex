@@ -125,7 +125,9 @@ defmodule ProtonStream.Nursery.Kept do
   @impl true
   def handle_cast({:connect_ahead, nursery}, state) do
     now = now()
-    if state.asked != nil and now - state.asked <= @patience, do: make(nursery)
+    soon? = state.asked != nil and now - state.asked <= @patience
+    # Of many who come at once not each needs one.
+    if soon? and not full?(@most), do: make(nursery)
     {:noreply, %{state | asked: now}}
   end
 

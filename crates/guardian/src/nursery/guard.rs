@@ -68,7 +68,9 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
         };
         is_counted = false;
         let status = guard.serve(connection.as_fd(), run, &mut signals, &mut buffers);
-        guard.bell.ring();
+        guard.rests();
+        // It waits again itself, in place of the one that a run would have needed.
+        guard.bell.is_due.set(false);
         if status != 0 {
             return status;
         }

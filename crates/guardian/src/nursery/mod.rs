@@ -210,8 +210,8 @@ impl Nursery {
         self.house = None;
         self.records.close();
         for pid in self.records.waiting() {
-            // It is our child and was not collected. Had it just got a connection, that is one of
-            // a controller which is gone; what it may have started is adopted.
+            // It is our child and was not collected. Had it just got a connection, or a run on one,
+            // that is of a controller which is gone or has let go; what it started is adopted.
             let _ = signal_child(pid, SIGKILL);
         }
     }
