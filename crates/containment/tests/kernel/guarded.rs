@@ -83,11 +83,19 @@ fn a_chain_that_forks_faster_than_it_is_killed_ends() {
 fn a_bomb_of_processes_ends() {
     guard::confirm();
     let mut host = Host::new();
-    for _ in 0..10 {
+    let mut ended = 0;
+    // On a busy machine most shells may have gone by themselves, since they couldn't fork any more,
+    // before they are killed, and perhaps before they are seen: then it is done again.
+    for _ in 0..40 {
         let script =
             check() + "bomb() { check; bomb & bomb & wait; }; trap '' TERM; bomb 2>/dev/null";
         let mut running = host.start(&sh(&script));
-        eventually("it has gone off", || guard::population() > 40);
-        assert!(host.end(&mut running.program) > 30);
+        let pid = running.program.pid().expect("it runs");
+        eventually("it has gone off, or out", || guard::population() > 40 || !is_alive(pid));
+        ended += usize::from(host.end(&mut running.program) > 30);
+        if ended == 10 {
+            return;
+        }
     }
+    panic!("only {ended} bombs were there to be ended");
 }
