@@ -57,10 +57,6 @@ defmodule ProtonStream.Window do
   def empty?(%__MODULE__{buffer: %{bytes: held}, dropped: dropped}),
     do: held == 0 and dropped == 0
 
-  @doc "Whether bytes go on as they come, neither lines nor packets."
-  @spec raw?(t()) :: boolean()
-  def raw?(%__MODULE__{buffer: %{cut: cut}}), do: cut == :raw
-
   @doc "Bytes that wait."
   @spec held(t()) :: non_neg_integer()
   def held(%__MODULE__{buffer: buffer}), do: buffer.bytes

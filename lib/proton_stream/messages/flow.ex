@@ -68,8 +68,7 @@ defmodule ProtonStream.Messages.Flow do
     cond do
       Window.empty?(window) -> run
       delivery.active == false -> answered(run, stream, ps)
-      Window.raw?(window) -> one(run, stream, ps)
-      true -> many(run, stream, ps)
+      true -> run |> many(stream, ps) |> one(stream, ps)
     end
   end
 
@@ -79,6 +78,9 @@ defmodule ProtonStream.Messages.Flow do
       {:none, run} -> run
     end
   end
+
+  # Many may have been all that was asked for.
+  defp one(%Run{delivery: %{active: false}} = run, _stream, _ps), do: run
 
   defp one(run, stream, ps) do
     case next(run, stream, :room, ps) do
@@ -97,16 +99,12 @@ defmodule ProtonStream.Messages.Flow do
 
     case Window.take_many(window, most(active, window)) do
       {[], _, _} ->
-        one(run, stream, ps)
+        run
 
       {payloads, bytes, window} ->
         Owner.say_each(run, ps, tag(stream), payloads)
         window = if remote?(ps), do: Window.moved(window), else: window
-
-        case run |> left(stream, bytes, window) |> counted(length(payloads), ps) do
-          %{delivery: %{active: false}} = run -> run
-          run -> one(run, stream, ps)
-        end
+        run |> left(stream, bytes, window) |> counted(length(payloads), ps)
     end
   end
 

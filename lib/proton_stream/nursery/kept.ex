@@ -74,13 +74,6 @@ defmodule ProtonStream.Nursery.Kept do
     ArgumentError -> {:none, nil}
   end
 
-  @doc """
-  Whoever had to connect for itself, or has had what was made ahead, has another one made: if that
-  was asked for not long before as well.
-  """
-  @spec connect_ahead(ProtonStream.Nursery.address()) :: :ok
-  def connect_ahead(nursery), do: GenServer.cast(__MODULE__, {:connect_ahead, nursery})
-
   defp connect([{{_, socket}, nursery, _, _}] = entry, nursery) do
     :erlang.port_connect(socket, self())
     entry
@@ -112,6 +105,13 @@ defmodule ProtonStream.Nursery.Kept do
     :ets.delete(__MODULE__, claim)
     result
   end
+
+  @doc """
+  Whoever had to connect for itself, or has had what was made ahead, has another one made: if that
+  was asked for not long before as well.
+  """
+  @spec connect_ahead(ProtonStream.Nursery.address()) :: :ok
+  def connect_ahead(nursery), do: GenServer.cast(__MODULE__, {:connect_ahead, nursery})
 
   @impl true
   def init(_) do

@@ -107,7 +107,7 @@ defmodule ProtonStream.Nursery.KeptTest do
     ps = sh("cat; exit 4")
     assert connection(ps) == connection
     assert ProtonStream.info(ps).transport == :nursery
-    assert ahead() != connection
+    assert ahead() not in [nil, connection]
     ProtonStream.command(ps, "in")
     ProtonStream.eof(ps)
     assert {"in", "", {:exit_status, 4}} = all(ps)

@@ -155,11 +155,7 @@ impl Session<'_> {
         if self.left || !self.nursed.is_some_and(|nursed| nursed.takes_another(run)) {
             return Err(Malformed::Order("AGAIN where no run may follow"));
         }
-        self.hearing = Hearing::Frames;
-        self.phase = Phase::Idle;
-        // Of the run before; the next one sets its own.
-        self.settled = None;
-        self.greet();
+        self.begin();
         self.open(&open, now);
         Ok(())
     }

@@ -106,7 +106,6 @@ pub(crate) fn serve(
     buffers: &mut Buffers,
     nursed: Option<&dyn Nursed>,
 ) -> io::Result<bool> {
-    let begins = nursed.is_none_or(Nursed::has_run);
     let mut session = Session {
         controller: input,
         nursed,
@@ -115,12 +114,12 @@ pub(crate) fn serve(
         inbox: Inbox::default(),
         passed: Passed::default(),
         outbox: Outbox::new(output, &mut buffers.frame),
-        hearing: if begins { Hearing::Frames } else { Hearing::Goodbye },
-        phase: if begins { Phase::Idle } else { Phase::Over },
+        hearing: Hearing::Goodbye,
+        phase: Phase::Over,
         settled: None,
     };
-    if begins {
-        session.greet();
+    if nursed.is_none_or(Nursed::has_run) {
+        session.begin();
     }
     while !session.is_finished() {
         let found = session.poll()?;
@@ -146,7 +145,12 @@ impl Session<'_> {
         }
     }
 
-    fn greet(&mut self) {
+    /// A run, of which OPEN will tell or has told.
+    fn begin(&mut self) {
+        self.hearing = Hearing::Frames;
+        self.phase = Phase::Idle;
+        // Of the run before; this one sets its own.
+        self.settled = None;
         self.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
     }
 
