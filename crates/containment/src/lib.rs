@@ -41,5 +41,6 @@ pub use program::{Ended, Level, Pipes, Program, Reaped, Released, Status};
 pub use signals::{become_guardian, Received, Signals};
 pub use specification::{Rlimit, Specification, Stdio};
 pub use start::{start, Announce, Around, Starting};
+pub use stdio::SparePipes;
 pub use survey::{survey, Check};
 pub use sys::give_memory_back;

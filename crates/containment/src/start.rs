@@ -11,6 +11,7 @@ use rustix::process::{geteuid, getgroups, waitid, Pid, WaitId, WaitIdOptions};
 
 use crate::procfs::{decimal, Procfs};
 use crate::specification::Specification;
+use crate::stdio::SparePipes;
 use crate::sys::{self, Failure, Launch, Plan, Point, Slice, Strings};
 use crate::users::{self, Credentials, Sources};
 use crate::{cgroup, environment, namespace, rlimits, stdio, Error, Level, Program, Step};
@@ -30,6 +31,8 @@ pub struct Around<'a> {
     ///
     /// [`Stdio::Passed`]: crate::Stdio::Passed
     pub passed: [Option<BorrowedFd<'a>>; 3],
+    /// Where pipes were made already.
+    pub pipes: Option<&'a SparePipes>,
 }
 
 impl std::fmt::Debug for Around<'_> {
@@ -39,6 +42,7 @@ impl std::fmt::Debug for Around<'_> {
             .field("give_up", &self.give_up)
             .field("announces", &announces)
             .field("passed", &self.passed)
+            .field("pipes", &self.pipes)
             .finish()
     }
 }
@@ -64,8 +68,9 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
     // Before a group is made, which would have to be removed again.
     let namespace = spec.pid_namespace.then(|| namespace::prepare(spec)).transpose()?;
     let (namespace, init) = namespace.unzip();
-    let (ends, pipes) = stdio::prepare(&spec.stdio, &around.passed)?;
-    let pipe = stdio::pipe().and_then(|ends| stdio::without_blocking(&ends.0).map(|()| ends));
+    let (ends, pipes) = stdio::prepare(&spec.stdio, around)?;
+    let pipe =
+        stdio::pipe_for(around).and_then(|ends| stdio::without_blocking(&ends.0).map(|()| ends));
     let (report, report_writer) = pipe.map_err(|error| failed(Step::Fork, &error))?;
     // The last step that leaves something behind: what follows must end it when it fails.
     let mut run = cgroup::prepare(&spec.cgroup, around)?;

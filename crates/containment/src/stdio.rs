@@ -3,8 +3,9 @@
 
 //! Descriptors 0, 1 and 2 of the program, and our ends of them.
 
+use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{fcntl_setfl, Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -12,7 +13,7 @@ use rustix::pipe::{pipe_with, PipeFlags};
 
 use crate::specification::Stdio;
 use crate::sys::End;
-use crate::{Error, Pipes, Step};
+use crate::{Around, Error, Pipes, Step};
 
 /// How the three are called in errors.
 pub(crate) const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
@@ -37,6 +38,34 @@ pub(crate) fn without_blocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd, OFlags::NONBLOCK)?)
 }
 
+/// Pipes that are made before a program is asked for, so that its start finds them made. Those that
+/// it has no use for stay for the next one.
+#[derive(Debug, Default)]
+pub struct SparePipes(RefCell<Vec<(OwnedFd, OwnedFd)>>);
+
+impl SparePipes {
+    /// What a start takes at most: for descriptors 0, 1 and 2, and to hear of the exec.
+    const MOST: usize = 4;
+
+    /// Makes those that are missing. Where they can't be had, the start will say so.
+    pub fn fill(&self) {
+        let mut made = self.0.borrow_mut();
+        while made.len() < Self::MOST {
+            let Ok(one) = pipe() else { return };
+            made.push(one);
+        }
+    }
+
+    fn take(&self) -> Option<(OwnedFd, OwnedFd)> {
+        self.0.borrow_mut().pop()
+    }
+}
+
+/// A pipe as [`pipe`] makes it: one that is there, or a new one.
+pub(crate) fn pipe_for(around: &Around<'_>) -> io::Result<(OwnedFd, OwnedFd)> {
+    around.pipes.and_then(SparePipes::take).map_or_else(pipe, Ok)
+}
+
 fn null(index: usize) -> io::Result<OwnedFd> {
     let access = if index == 0 { OFlags::RDONLY } else { OFlags::WRONLY };
     let fd = rustix::fs::open("/dev/null", access | OFlags::CLOEXEC, Mode::empty())?;
@@ -46,10 +75,11 @@ fn null(index: usize) -> io::Result<OwnedFd> {
 fn prepare_one(
     index: usize,
     wanted: Stdio,
-    passed: Option<BorrowedFd<'_>>,
+    around: &Around<'_>,
 ) -> io::Result<(End, Option<OwnedFd>)> {
     match wanted {
         Stdio::Passed => {
+            let passed = around.passed.get(index).copied().flatten();
             let passed = passed.ok_or(io::Error::from_raw_os_error(libc::EBADF))?;
             Ok((End::Owned(fcntl_dupfd_cloexec(passed, 3)?), None))
         }
@@ -57,7 +87,7 @@ fn prepare_one(
         Stdio::SameAsStdout => Ok((End::SameAsStdout, None)),
         Stdio::Null => Ok((End::Owned(null(index)?), None)),
         Stdio::Piped => {
-            let (reader, writer) = pipe()?;
+            let (reader, writer) = pipe_for(around)?;
             let (theirs, ours) = if index == 0 { (reader, writer) } else { (writer, reader) };
             without_blocking(&ours)?;
             Ok((End::Owned(theirs), Some(ours)))
@@ -68,7 +98,7 @@ fn prepare_one(
 /// The program's three ends, and ours.
 pub(crate) fn prepare(
     wanted: &[Stdio; 3],
-    passed: &[Option<BorrowedFd<'_>>; 3],
+    around: &Around<'_>,
 ) -> Result<([End; 3], Pipes), Error> {
     let [stdin, stdout, _] = wanted;
     if [stdin, stdout].contains(&&Stdio::SameAsStdout) {
@@ -76,8 +106,7 @@ pub(crate) fn prepare(
     }
     let prepare = |index: usize| {
         let wanted = wanted.get(index).copied().unwrap_or_default();
-        let passed = passed.get(index).copied().flatten();
-        prepare_one(index, wanted, passed).map_err(|error| {
+        prepare_one(index, wanted, around).map_err(|error| {
             let name = NAMES.get(index).copied().unwrap_or_default();
             Error::new(Step::Stdio, error.raw_os_error().unwrap_or(0), name)
         })
@@ -87,4 +116,27 @@ pub(crate) fn prepare(
     let (theirs_2, stderr) = prepare(2)?;
     let ours = Pipes { stdin, stdout, stderr };
     Ok(([theirs_0, theirs_1, theirs_2], ours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_that_were_made_ahead_are_taken_before_new_ones_are_made() {
+        let spare = SparePipes::default();
+        let around = Around { pipes: Some(&spare), ..Around::default() };
+        for (others, left) in [(Stdio::Piped, 0), (Stdio::Null, 2)] {
+            spare.fill();
+            spare.fill();
+            assert_eq!(spare.0.borrow().len(), SparePipes::MOST);
+            let made = spare.0.borrow().last().map(|(reader, _)| reader.as_raw_fd());
+            let (theirs, _ours) = prepare(&[Stdio::Piped, others, others], &around).expect("pipes");
+            assert!(matches!(&theirs[0], End::Owned(fd) if Some(fd.as_raw_fd()) == made));
+            let _report = pipe_for(&around).expect("a pipe");
+            assert_eq!(spare.0.borrow().len(), left);
+        }
+        spare.0.borrow_mut().clear();
+        prepare(&[Stdio::Piped; 3], &around).expect("pipes that are made now");
+    }
 }

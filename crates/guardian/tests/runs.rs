@@ -8,6 +8,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::fs;
 
 use proton_stream_protocol::{Ending, ExitKind, Field, Stream, ToGuardian, ToNursery};
 use rustix::process::Signal;
@@ -79,6 +80,42 @@ fn a_connection_ahead_of_its_run_is_as_one_whose_run_is_over() {
     signal(parent(pid), Signal::KILL);
     assert_eq!(nursery.hear(), Told::Died(7, Ending::Signalled(9), vec![]));
     assert!(!is_alive(pid));
+}
+
+/// How many ends of pipes a process has.
+fn pipe_ends(pid: u32) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
+}
+
+#[test]
+fn of_pipes_that_were_made_ahead_a_program_gets_its_own_three() {
+    let mut nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    guardian.again(2, &["cat"], &[]);
+    guardian.started(&["cat"]);
+    // The program's three, and what every guardian has.
+    let ends = pipe_ends(forked);
+    guardian.say(&ToGuardian::Eof);
+    guardian.hear_out();
+    let mut seen = HashSet::new();
+    for run in 3..6 {
+        eventually("four pipes wait for the next run", || pipe_ends(forked) == ends - 3 + 4 * 2);
+        guardian.again(run, &["sh", "-c", "readlink /proc/$$/fd/*; read -r _"], &[]);
+        guardian.started(&["sh"]);
+        assert_eq!(pipe_ends(forked), ends);
+        guardian.say(&ToGuardian::Eof);
+        let outcome = guardian.hear_out();
+        assert_eq!(outcome.stderr, b"");
+        let pipes = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(pipes.lines().count(), 3, "{pipes}");
+        for pipe in pipes.lines() {
+            assert!(pipe.starts_with("pipe:"), "{pipe}");
+            seen.insert(pipe.to_owned());
+        }
+    }
+    assert_eq!(seen.len(), 9, "none is had by two programs");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use rustix::process::{chdir, getppid, set_parent_process_death_signal, setsid, P
 
 use super::door::{Door, Knock};
 use crate::room::Buffers;
-use crate::session::{self, Nursed, SETTLED};
+use crate::session::{self, Nursed};
 
 /// What a guardian needs to know.
 #[derive(Clone, Copy)]
@@ -42,9 +42,10 @@ const FAILED: u8 = 125;
 pub(crate) const SPARE: u32 = 2;
 
 /// Those that have ended a run wait as well, since what ends together is often started together
-/// again: for this long after the memory of that run was given back, or, where others were always
-/// quicker, since there were last too few.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// again: for this long, or, where others were always quicker, since there were last too few. Who
+/// stays longer gives the memory of its run back. A thousand that did so earlier would be in the way
+/// of what is started meanwhile.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// After so many runs a fresh one takes over: whatever they have left in its memory goes with it.
 const MOST_RUNS: usize = 1000;
@@ -124,20 +125,12 @@ impl Guard {
                 true => board.idle().saturating_sub(1),
                 false => slot.wait(),
             };
-            let are_enough = board.were_enough(SETTLED + PATIENCE);
+            let are_enough = board.were_enough(PATIENCE);
             if board.is_closed() || are_enough && slot.leave(SPARE) {
                 return None;
             }
-            let mut knock = Knock::Nobody;
-            if !is_fresh {
-                knock = door.wait(Some(SETTLED), signals);
-                if matches!(knock, Knock::Nobody) {
-                    buffers.give_back();
-                }
-            }
-            if matches!(knock, Knock::Nobody) {
-                knock = door.wait((others >= SPARE).then_some(PATIENCE), signals);
-            }
+            let is_needed = is_fresh && others < SPARE;
+            let mut knock = door.wait((!is_needed).then_some(PATIENCE), signals);
             if matches!(knock, Knock::Nobody) {
                 if slot.leave(SPARE) {
                     // Who has come since then may have been announced to this one only.
@@ -147,6 +140,7 @@ impl Guard {
                     }
                     slot.wait();
                 } else {
+                    buffers.give_back();
                     knock = door.wait(None, signals);
                 }
             }

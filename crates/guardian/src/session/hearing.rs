@@ -65,8 +65,7 @@ impl Session<'_> {
                 return false;
             }
         };
-        let is_goodbye = self.hearing == Hearing::Goodbye && self.nursed.is_some();
-        if self.hearing != Hearing::Frames && !is_goodbye {
+        if self.hearing != Hearing::Frames && !self.awaits_a_run() {
             return true;
         }
         // Out of `self` while it is read from: what it tells changes the rest.

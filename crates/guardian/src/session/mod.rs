@@ -10,7 +10,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use proton_stream_containment::{give_memory_back, start, Announce, Around, Signals, Starting};
+use proton_stream_containment::{
+    give_memory_back, start, Announce, Around, Signals, SparePipes, Starting,
+};
 use proton_stream_protocol::{Cause, FromGuardian, Open, PACKAGE_VERSION};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -26,8 +28,8 @@ use crate::room::{self, Buffers};
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
 
-/// A program that has run for so long may run for days. What its start has used is given back, once.
-pub(crate) const SETTLED: Duration = Duration::from_secs(1);
+/// A program that has run for so long may run for days, and whoever starts many is done by then. What its start has used is given back, once.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// HELLO waits so long for what comes of a start, to be said in one go: each word wakes the
 /// controller.
@@ -43,6 +45,8 @@ pub(crate) struct Session<'t> {
     inbox: Inbox,
     /// What came with OPEN, until the program has it.
     passed: Passed,
+    /// For the next run.
+    pipes: SparePipes,
     outbox: Outbox<'t>,
     hearing: Hearing,
     phase: Phase,
@@ -113,6 +117,7 @@ pub(crate) fn serve(
         signals,
         inbox: Inbox::default(),
         passed: Passed::default(),
+        pipes: SparePipes::default(),
         outbox: Outbox::new(output, &mut buffers.frame),
         hearing: Hearing::Goodbye,
         phase: Phase::Over,
@@ -164,6 +169,11 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the last frame of a run was said, or there was none yet, and AGAIN may come.
+    fn awaits_a_run(&self) -> bool {
+        self.hearing == Hearing::Goodbye && self.nursed.is_some()
+    }
+
     fn rest(&self) {
         if let Some(nursed) = self.nursed {
             nursed.rests();
@@ -178,6 +188,9 @@ impl Session<'_> {
         let quiet_until = self.quiet_until();
         if quiet_until.is_none() {
             self.rest();
+        }
+        if self.awaits_a_run() && self.outbox.is_clear() {
+            self.pipes.fill();
         }
         if !self.outbox.is_clear() && quiet_until.is_none() {
             set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
@@ -282,6 +295,7 @@ impl Session<'_> {
                 give_up: Some(self.controller),
                 announce: announce.as_ref().map(|announce| announce as Announce<'_>),
                 passed: passed.deal(&specification.stdio)?,
+                pipes: Some(&self.pipes),
             };
             let starting = start(&specification, &around)?;
             Ok(Pending { starting, terms, eof: false, quiet_until: now + GREETING })
