@@ -13,6 +13,7 @@ defmodule ProtonStream.Session do
   use GenServer
 
   alias ProtonStream.Callbacks
+  alias ProtonStream.Environment
   alias ProtonStream.Frame
   alias ProtonStream.Group
   alias ProtonStream.Guardian
@@ -32,16 +33,17 @@ defmodule ProtonStream.Session do
   # An open/3 session that has been idle for this long gives its memory back.
   @hibernate_after 1_000
 
-  # Words, enough for a start with an environment of usual size: to grow to that takes a tenth
-  # of the VM's part in a run. Afterwards the heap is as large as it needs to be.
-  @first_heap 8_000
+  # Words, enough for a start that passes few arguments and variables: it collects no garbage.
+  # Afterwards the heap is as large as it needs to be. The VM's environment is read by the process
+  # that calls, which has memory already: as a list it is many times as large as all else.
+  @first_heap 2_000
   @start [spawn_opt: [min_heap_size: @first_heap]]
 
   @spec start(ProtonStream.Options.t(), pid()) :: GenServer.on_start()
   def start(options, owner) do
     how = [hibernate_after: @hibernate_after] ++ @start
 
-    case GenServer.start(__MODULE__, {:stream, options, owner}, how) do
+    case GenServer.start(__MODULE__, {:stream, options, Environment.inherited(), owner}, how) do
       {:error, {:shutdown, reason}} -> {:error, reason}
       other -> other
     end
@@ -51,7 +53,8 @@ defmodule ProtonStream.Session do
   def start_link(module, init_arg, options) do
     {name, options} = Map.pop(options, :name)
     server = if name, do: [name: name] ++ @start, else: @start
-    GenServer.start_link(__MODULE__, {:worker, module, init_arg, options}, server)
+    worker = {:worker, module, init_arg, options, Environment.inherited()}
+    GenServer.start_link(__MODULE__, worker, server)
   end
 
   @doc "Milliseconds that a supervisor should leave a session for its end."
@@ -99,12 +102,12 @@ defmodule ProtonStream.Session do
   end
 
   @impl GenServer
-  def init({:stream, options, owner}) do
+  def init({:stream, options, environment, owner}) do
     Process.flag(:trap_exit, true)
     release_heap()
     monitor = Process.monitor(owner)
 
-    case Start.start(options, Transport.credit(options), {:monitor, monitor}) do
+    case Start.start(options, environment, Transport.credit(options), {:monitor, monitor}) do
       {:ok, guardian, started} ->
         Process.link(owner)
         delivery = Messages.new(options, monitor)
@@ -120,12 +123,14 @@ defmodule ProtonStream.Session do
     end
   end
 
-  def init({:worker, module, init_arg, options}) do
+  def init({:worker, module, init_arg, options, environment}) do
     Process.put(:"$initial_call", {module, :init, 1})
     release_heap()
 
     Callbacks.init(module, init_arg, fn state, traps? ->
-      case Start.start(options, Transport.credit(options), {:parent, Callbacks.parent()}) do
+      watch = {:parent, Callbacks.parent()}
+
+      case Start.start(options, environment, Transport.credit(options), watch) do
         {:ok, guardian, started} ->
           delivery = Callbacks.new(module, traps?, options)
           Run.put(run(guardian, started, options, Callbacks, delivery))

@@ -7,7 +7,6 @@ defmodule ProtonStream.Start do
   # From checked options to a running program: the OPEN frame, the handshake, and what a
   # failure is called.
 
-  alias ProtonStream.Environment
   alias ProtonStream.Errno
   alias ProtonStream.Frame
   alias ProtonStream.Guardian
@@ -33,11 +32,11 @@ defmodule ProtonStream.Start do
 
   What remains of a start that failed is the guardian's to end, and it does.
   """
-  @spec start(Options.t(), map(), Guardian.watch()) ::
+  @spec start(Options.t(), binary(), map(), Guardian.watch()) ::
           {:ok, Guardian.t(), map()} | {:error, term()} | {:cancelled, term()}
-  def start(options, credit, watch) do
+  def start(options, environment, credit, watch) do
     deadline = Guardian.deadline(Map.get(options, :start_timeout, @timeout))
-    open = Frame.encode({:open, Frame.package(), fields(options, credit)})
+    open = Frame.encode({:open, Frame.package(), fields(options, environment, credit)})
 
     # Larger than Linux would take as well.
     if IO.iodata_length(open) > @greatest_open,
@@ -106,9 +105,7 @@ defmodule ProtonStream.Start do
     end
   end
 
-  @doc false
-  @spec fields(Options.t(), map()) :: Frame.Fields.t()
-  def fields(options, credit) do
+  defp fields(options, environment, credit) do
     env = Map.new(Map.get(options, :env, []))
 
     [
@@ -118,7 +115,7 @@ defmodule ProtonStream.Start do
       kill_delay: kill_delay(options)
     ] ++
       for(arg <- options.args, do: {:argument, arg}) ++
-      [inherited: Environment.inherited()] ++
+      [inherited: environment] ++
       for({key, value} <- env, value != nil, do: {:set, key <> "=" <> value}) ++
       for({key, nil} <- env, do: {:unset, key}) ++
       given(options, :arg0, :arg0) ++
