@@ -33,6 +33,7 @@ defmodule Bench.Targets do
     {"runs per second, 8 at once", "start.true.eight", "ours", :ratios, :>=, 1.0},
     {"opening 1,000 programs, 8 owners", "start.many.open.8", "ours", :ratios, :<=, 1.2},
     {"opening 1,000 programs, 1 owner", "start.many.open.1", "ours", :ratios, :<=, 1.2},
+    {"opening, each heard before the next", "start.many.heard", "ours", :ratios, :<=, 1.2},
     {"idle guardian, private dirty KB", "idle.private_dirty", "ours", :values, :<=, 100},
     {"the same with a nursery", "idle.private_dirty", "ours", :values, :<=, 48},
     {"nursery, private dirty KB", "idle.nursery", "ours", :values, :<=, 300},

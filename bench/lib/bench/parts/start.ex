@@ -5,7 +5,8 @@ defmodule Bench.Parts.Start do
   @moduledoc false
 
   # `true` by absolute path, from the open to its exit status: one at a time, and by eight
-  # owners at once. And many `sleep`s opened and closed again, by one owner and by eight.
+  # owners at once. And many programs that stay, opened and closed again: `sleep`s by one owner
+  # and by eight, and such as say something, each heard before the next one is opened.
 
   import Bench.Numbers, only: [figure: 4, percentile: 2, short: 1]
   alias Bench.{Proc, Side}
@@ -23,7 +24,8 @@ defmodule Bench.Parts.Start do
       at_once(path, if(quick?, do: 5, else: 40), if(quick?, do: 3, else: 11)) ++
       Enum.flat_map([1, @owners], fn owners ->
         many(owners, if(quick?, do: 48, else: 1_000), if(quick?, do: 2, else: 9))
-      end)
+      end) ++
+      one_after_the_other(if(quick?, do: 20, else: 300), if(quick?, do: 2, else: 9))
   end
 
   defp one_at_a_time(path, times, rounds) do
@@ -114,6 +116,34 @@ defmodule Bench.Parts.Start do
         for(round <- rounds, do: Map.new(round, fn {side, both} -> {side, elem(both, index)} end))
       )
     end
+  end
+
+  defp one_after_the_other(count, rounds) do
+    sh = Side.path("sh")
+
+    rounds =
+      Side.rounds(@sides, rounds, fn side ->
+        {opening, programs} =
+          Side.microseconds(fn ->
+            for _ <- 1..count do
+              program = Side.open(side, sh, ["-c", "echo; exec sleep 1000"])
+              Side.take(program, 1)
+              program
+            end
+          end)
+
+        Side.close(programs)
+        opening / count
+      end)
+
+    [
+      figure(
+        "start.many.heard",
+        "opening #{count} programs, each heard before the next",
+        "µs",
+        rounds
+      )
+    ]
   end
 
   # It says when its programs run, and closes them when it is told.
