@@ -117,14 +117,16 @@ defmodule ProtonStream.Guardian do
 
   @doc "What a message means, or nil when it is not from this guardian."
   @spec event(t(), term()) :: event() | nil
-  def event(%__MODULE__{port: port}, {:tcp, port, frame}), do: {:frame, frame}
-  def event(%__MODULE__{port: port}, {port, {:data, frame}}), do: {:frame, frame}
-  def event(%__MODULE__{port: port}, {:inet_reply, port, _}), do: :sent
-  def event(%__MODULE__{port: port}, {:tcp_closed, port}), do: {:closed, :closed}
-  def event(%__MODULE__{port: port}, {:tcp_error, port, reason}), do: {:closed, reason}
-  def event(%__MODULE__{port: port}, {port, {:exit_status, n}}), do: {:closed, why(n)}
-  def event(%__MODULE__{port: port}, {:EXIT, port, reason}), do: {:closed, reason}
-  def event(_guardian, _message), do: nil
+  def event(%__MODULE__{port: port}, message), do: meaning(message, port)
+
+  defp meaning({:tcp, port, frame}, port), do: {:frame, frame}
+  defp meaning({port, {:data, frame}}, port), do: {:frame, frame}
+  defp meaning({:inet_reply, port, _}, port), do: :sent
+  defp meaning({:tcp_closed, port}, port), do: {:closed, :closed}
+  defp meaning({:tcp_error, port, reason}, port), do: {:closed, reason}
+  defp meaning({port, {:exit_status, n}}, port), do: {:closed, why(n)}
+  defp meaning({:EXIT, port, reason}, port), do: {:closed, reason}
+  defp meaning(_message, _port), do: nil
 
   @doc """
   Waits for the next event until a deadline (`deadline/1`), or until the process that is

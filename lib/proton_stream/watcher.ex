@@ -277,16 +277,18 @@ defmodule ProtonStream.Watcher do
   end
 
   # Nothing is unread.
-  defp answer_all(state) do
-    answer(state.pending, %{}, false)
+  defp answer_all(%{pending: pending} = state) do
+    answer(pending, %{}, false)
     %{state | pending: %{}, strangers: nil}
   end
 
   defp answer(pending, unread, crowd?) do
-    for {session, {ref, marks, _}} <- pending,
-        do: send(session, {ref, marks, Map.get(unread, session, {0, 0}), crowd?})
-
-    :ok
+    :maps.foreach(
+      fn session, {ref, marks, _} ->
+        send(session, {ref, marks, Map.get(unread, session, {0, 0}), crowd?})
+      end,
+      pending
+    )
   end
 
   defp now, do: System.monotonic_time(:microsecond)

@@ -57,6 +57,17 @@ defmodule ProtonStream.Window do
   def empty?(%__MODULE__{buffer: %{bytes: held}, dropped: dropped}),
     do: held == 0 and dropped == 0
 
+  @doc "Whether bytes go on as they come, neither lines nor packets."
+  @spec raw?(t()) :: boolean()
+  def raw?(%__MODULE__{buffer: %{cut: cut}}), do: cut == :raw
+
+  @doc "Whether nothing more can go now: raw bytes go in one piece, as large as there is room for."
+  @spec spent?(t()) :: boolean()
+  def spent?(%__MODULE__{buffer: %{cut: :raw}, dropped: 0, sent: sent, read: read}),
+    do: sent > read
+
+  def spent?(%__MODULE__{}), do: false
+
   @doc "Bytes that wait."
   @spec held(t()) :: non_neg_integer()
   def held(%__MODULE__{buffer: buffer}), do: buffer.bytes
@@ -167,19 +178,20 @@ defmodule ProtonStream.Window do
   defp most_kept(size, count) when size <= 16_384 or count > size, do: 1_024
   defp most_kept(_size, _count), do: :infinity
 
-  @doc "Whether something waits only because the owner has not read."
-  @spec full?(t()) :: boolean()
-  def full?(%__MODULE__{} = window), do: held(window) > 0 and room(window) == 0
-
   @doc "Whether nothing is left to hand on, and nothing more will come."
   @spec done?(t()) :: boolean()
   def done?(%__MODULE__{} = window), do: window.dropped == 0 and Buffer.done?(window.buffer)
 
-  @doc "A limit for `Watcher.watch/3`: how much may be unread for more to be handed on."
+  @doc """
+  A limit for `Watcher.watch/3`: how much may be unread for more to be handed on, or -1 where
+  nothing waits for that.
+  """
   @spec limit(t()) :: integer()
-  def limit(%__MODULE__{size: size} = window) do
-    if full?(window),
-      do: max(size - max(worth_it(window) + @overhead, window.next), 0),
+  def limit(%__MODULE__{buffer: %{bytes: 0}}), do: -1
+
+  def limit(%__MODULE__{} = window) do
+    if room(window) == 0,
+      do: max(window.size - max(worth_it(window) + @overhead, window.next), 0),
       else: -1
   end
 
@@ -210,14 +222,14 @@ defmodule ProtonStream.Window do
   # does not get it byte by byte.
   defp room(%__MODULE__{sent: same, read: same, size: size, extra: extra}), do: size + extra
 
-  defp room(%__MODULE__{} = window) do
+  defp room(%__MODULE__{next: next} = window) do
     left = left(window)
     room = left - @overhead
-    if room < worth_it(window) or left < window.next, do: 0, else: max(room, 0)
+    if room < worth_it(window) or left < next, do: 0, else: max(room, 0)
   end
 
-  defp worth_it(window), do: min(held(window), div(window.size, 2))
+  defp worth_it(%__MODULE__{size: size, buffer: %{bytes: held}}), do: min(held, div(size, 2))
 
   # What messages may still cost.
-  defp left(window), do: window.size - (window.sent - window.read)
+  defp left(%__MODULE__{size: size, sent: sent, read: read}), do: size - (sent - read)
 end

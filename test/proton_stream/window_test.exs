@@ -17,10 +17,28 @@ defmodule ProtonStream.WindowTest do
     assert {:ok, "abcd", 4, window} = Window.take(window, :room)
     window = window |> put("g") |> put("h")
     assert {:none, window} = Window.take(window, :room)
-    assert Window.full?(window)
+    assert Window.limit(window) == 0
     assert Window.held(window) == 4
     window = Window.read(window, window.sent, 0)
-    assert {:ok, "efgh", 4, _} = Window.take(window, :room)
+    assert {:ok, "efgh", 4, window} = Window.take(window, :room)
+    assert Window.limit(window) == -1
+  end
+
+  test "raw bytes are spent when a piece has gone, but not before a gap, nor where all is read" do
+    window = Window.new(4) |> put("abcdef")
+    refute Window.spent?(window)
+    assert {:ok, "abcd", 4, window} = Window.take(window, :room)
+    assert Window.spent?(window)
+    assert {:none, ^window} = Window.take(window, :room)
+    refute Window.spent?(Window.moved(window))
+    assert {2, window} = Window.put(Window.new(9, :raw, {:drop, 6}), "abcdefgh")
+    assert {:ok, "abcdef", 6, window} = Window.take(window, :room)
+    refute Window.spent?(window)
+    assert {:dropped, 2, window} = Window.take(window, :room)
+    assert Window.spent?(window)
+    lines = Window.new(999, {:line, 8})
+    assert {:ok, {:eol, ""}, 1, window} = lines |> put("\n\n") |> Window.take(:room)
+    refute Window.spent?(window)
   end
 
   test "less than half a window is not split off from what waits" do

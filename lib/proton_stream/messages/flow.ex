@@ -68,6 +68,7 @@ defmodule ProtonStream.Messages.Flow do
     cond do
       Window.empty?(window) -> run
       delivery.active == false -> answered(run, stream, ps)
+      Window.raw?(window) -> one(run, stream, ps)
       true -> run |> many(stream, ps) |> one(stream, ps)
     end
   end
@@ -86,11 +87,16 @@ defmodule ProtonStream.Messages.Flow do
     case next(run, stream, :room, ps) do
       {:ok, {kind, payload}, run} ->
         Owner.say(run, ps, {self(), {tag(kind), payload}})
-        run |> counted(1, ps) |> flush(stream, ps)
+        run |> counted(1, ps) |> others(stream, ps)
 
       {:none, run} ->
         run
     end
+  end
+
+  defp others(%Run{delivery: delivery} = run, stream, ps) do
+    %{^stream => window} = delivery
+    if Window.spent?(window), do: run, else: flush(run, stream, ps)
   end
 
   # Lines and packets, of which a window may hold dozens.
@@ -226,13 +232,15 @@ defmodule ProtonStream.Messages.Flow do
       when active != false do
     %{stdout: stdout, stderr: stderr} = delivery
 
-    if Window.full?(stdout) or Window.full?(stderr) do
-      watcher = {pid, _} = delivery.watcher || Watcher.join(ps.owner)
-      limits = {Window.limit(stdout), Window.limit(stderr)}
-      ref = Watcher.watch(pid, {stdout.sent, stderr.sent}, limits)
-      %{run | delivery: %{delivery | watcher: watcher, watching: ref}}
-    else
-      run
+    case {Window.limit(stdout), Window.limit(stderr)} do
+      # Neither stream waits for its owner.
+      {-1, -1} ->
+        run
+
+      limits ->
+        watcher = {pid, _} = delivery.watcher || Watcher.join(ps.owner)
+        ref = Watcher.watch(pid, {stdout.sent, stderr.sent}, limits)
+        %{run | delivery: %{delivery | watcher: watcher, watching: ref}}
     end
   end
 
