@@ -82,29 +82,32 @@ fn a_connection_ahead_of_its_run_is_as_one_whose_run_is_over() {
     assert!(!is_alive(pid));
 }
 
-/// How many ends of pipes a process has.
+/// How many ends of pipes a process has; 0 when it is gone.
 fn pipe_ends(pid: u32) -> usize {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
     let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
 }
 
 #[test]
 fn of_pipes_that_were_made_ahead_a_program_gets_its_own_three() {
-    let mut nursery = Nursery::new();
-    let (mut guardian, forked) = nursery.kept(1);
-    guardian.again(2, &["cat"], &[]);
-    guardian.started(&["cat"]);
-    // The program's three, and what every guardian has.
-    let ends = pipe_ends(forked);
-    guardian.say(&ToGuardian::Eof);
-    guardian.hear_out();
+    let nursery = Nursery::new();
+    let (_guardian, pid, _) = nursery.run(1, &["sleep", "60"], &[]);
+    // A program's three, and what every guardian has.
+    let ends = pipe_ends(parent(pid));
     let mut seen = HashSet::new();
-    for run in 3..6 {
-        eventually("four pipes wait for the next run", || pipe_ends(forked) == ends - 3 + 4 * 2);
+    for run in 2..5 {
+        let mut guardian = ahead(&nursery);
+        let have_made_four = |forked: &&u32| pipe_ends(**forked) == ends - 3 + 4 * 2;
+        let mut forked = 0;
+        eventually("four pipes wait for a run", || {
+            let all = children(nursery.pid());
+            forked = all.iter().find(have_made_four).copied().unwrap_or_default();
+            forked != 0
+        });
         guardian.again(run, &["sh", "-c", "readlink /proc/$$/fd/*; read -r _"], &[]);
-        guardian.started(&["sh"]);
-        assert_eq!(pipe_ends(forked), ends);
+        let pid = guardian.started(&["sh"]);
+        assert_eq!((parent(pid), pipe_ends(forked)), (forked, ends));
         guardian.say(&ToGuardian::Eof);
         let outcome = guardian.hear_out();
         assert_eq!(outcome.stderr, b"");

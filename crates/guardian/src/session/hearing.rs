@@ -65,7 +65,8 @@ impl Session<'_> {
                 return false;
             }
         };
-        if self.hearing != Hearing::Frames && !self.awaits_a_run() {
+        let is_goodbye = self.hearing == Hearing::Goodbye && self.nursed.is_some();
+        if self.hearing != Hearing::Frames && !is_goodbye {
             return true;
         }
         // Out of `self` while it is read from: what it tells changes the rest.

@@ -45,7 +45,7 @@ pub(crate) struct Session<'t> {
     inbox: Inbox,
     /// What came with OPEN, until the program has it.
     passed: Passed,
-    /// For the next run.
+    /// Made ahead, where the connection was.
     pipes: SparePipes,
     outbox: Outbox<'t>,
     hearing: Hearing,
@@ -125,6 +125,9 @@ pub(crate) fn serve(
     };
     if nursed.is_none_or(Nursed::has_run) {
         session.begin();
+    } else {
+        // The one that this connection was made ahead of comes soon.
+        session.pipes.fill();
     }
     while !session.is_finished() {
         let found = session.poll()?;
@@ -169,11 +172,6 @@ impl Session<'_> {
         }
     }
 
-    /// Whether the last frame of a run was said, or there was none yet, and AGAIN may come.
-    fn awaits_a_run(&self) -> bool {
-        self.hearing == Hearing::Goodbye && self.nursed.is_some()
-    }
-
     fn rest(&self) {
         if let Some(nursed) = self.nursed {
             nursed.rests();
@@ -188,9 +186,6 @@ impl Session<'_> {
         let quiet_until = self.quiet_until();
         if quiet_until.is_none() {
             self.rest();
-        }
-        if self.awaits_a_run() && self.outbox.is_clear() {
-            self.pipes.fill();
         }
         if !self.outbox.is_clear() && quiet_until.is_none() {
             set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
