@@ -39,7 +39,7 @@ pub(crate) fn without_blocking(fd: &OwnedFd) -> io::Result<()> {
 }
 
 /// Pipes that are made before a program is asked for, so that its start finds them made. Those that
-/// it has no use for stay for the next one.
+/// nobody has a use for are closed with this.
 #[derive(Debug, Default)]
 pub struct SparePipes(RefCell<Vec<(OwnedFd, OwnedFd)>>);
 

@@ -28,7 +28,8 @@ use crate::room::{self, Buffers};
 use crate::run::{Run, Verdict};
 use crate::specification::{self, Terms};
 
-/// A program that has run for so long may run for days, and whoever starts many is done by then. What its start has used is given back, once.
+/// A program that has run for so long may run for days, and whoever starts many is done by then.
+/// What its start has used is given back, once.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// HELLO waits so long for what comes of a start, to be said in one go: each word wakes the
@@ -284,13 +285,15 @@ impl Session<'_> {
             return self.controller_is_gone(now);
         }
         let passed = std::mem::take(&mut self.passed);
+        // Those that this start has no use for are closed after it.
+        let pipes = std::mem::take(&mut self.pipes);
         let announce = self.nursed.map(|nursed| move |group: &[u8]| nursed.announce(group));
         let started = read.and_then(|(specification, terms)| {
             let around = Around {
                 give_up: Some(self.controller),
                 announce: announce.as_ref().map(|announce| announce as Announce<'_>),
                 passed: passed.deal(&specification.stdio)?,
-                pipes: Some(&self.pipes),
+                pipes: Some(&pipes),
             };
             let starting = start(&specification, &around)?;
             Ok(Pending { starting, terms, eof: false, quiet_until: now + GREETING })
