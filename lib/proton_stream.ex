@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The proton_stream authors
 # SPDX-License-Identifier: Apache-2.0
 
+# One file: the public API is one module, and most of these lines are its documentation.
+
 defmodule ProtonStream do
   @moduledoc """
   Runs operating-system programs, streams what they say, and leaves nothing behind.
