@@ -57,10 +57,6 @@ defmodule ProtonStream.Window do
   def empty?(%__MODULE__{buffer: %{bytes: held}, dropped: dropped}),
     do: held == 0 and dropped == 0
 
-  @doc "Whether bytes go on as they come, neither lines nor packets."
-  @spec raw?(t()) :: boolean()
-  def raw?(%__MODULE__{buffer: %{cut: cut}}), do: cut == :raw
-
   @doc "Whether nothing more can go now: raw bytes go in one piece, as large as there is room for."
   @spec spent?(t()) :: boolean()
   def spent?(%__MODULE__{buffer: %{cut: :raw}, dropped: 0, sent: sent, read: read}),

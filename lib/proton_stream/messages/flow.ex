@@ -68,7 +68,6 @@ defmodule ProtonStream.Messages.Flow do
     cond do
       Window.empty?(window) -> run
       delivery.active == false -> answered(run, stream, ps)
-      Window.raw?(window) -> one(run, stream, ps)
       true -> run |> many(stream, ps) |> one(stream, ps)
     end
   end

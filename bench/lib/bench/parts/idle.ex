@@ -5,7 +5,7 @@ defmodule Bench.Parts.Idle do
   @moduledoc false
 
   # What programs cost that do nothing: many `sleep`s of one owner, looked at when their
-  # sessions had time to hibernate.
+  # sessions had time to hibernate, and their guardians to give memory back.
 
   import Bench.Numbers, only: [figure: 4, summary: 1]
   alias Bench.{Proc, Side}
@@ -15,7 +15,7 @@ defmodule Bench.Parts.Idle do
   @spec run(map()) :: [map()]
   def run(%{quick: quick?}) do
     count = if quick?, do: 20, else: 200
-    settle = if quick?, do: 1_500, else: 3_000
+    settle = if quick?, do: 2_500, else: 3_000
     watch = if quick?, do: 500, else: 2_000
     for {_, side} <- @sides, do: once(side, 5, 0, 0)
 
