@@ -70,11 +70,23 @@ defmodule ProtonStream.Eventually do
   @doc "Waits until a guardian has ended, or has no program any more and waits for the next one."
   def await_free(guardian) do
     eventually("#{guardian} is gone or free", fn ->
-      not runs?(guardian) or File.read("/proc/#{guardian}/task/#{guardian}/children") == {:ok, ""}
+      not runs?(guardian) or Enum.all?(children(guardian), &waits?/1)
     end)
 
     :ok
   end
+
+  @doc "The pids of a process's children."
+  def children(pid) do
+    case File.read("/proc/#{pid}/task/#{pid}/children") do
+      {:ok, text} -> String.split(text)
+      {:error, _} -> []
+    end
+  end
+
+  # One that a guardian has made ahead of its next run.
+  defp waits?(pid),
+    do: File.read("/proc/#{pid}/comm") in [{:ok, "proton-waiting\n"}, {:error, :enoent}]
 
   defp deadline, do: System.monotonic_time(:millisecond) + @deadline
 end

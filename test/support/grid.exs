@@ -338,13 +338,6 @@ defmodule ProtonStream.Grid do
     :ok
   end
 
-  defp children(pid) do
-    case File.read("/proc/#{pid}/task/#{pid}/children") do
-      {:ok, text} -> String.split(text)
-      {:error, _} -> []
-    end
-  end
-
   defp spin(until), do: if(now(:microsecond) < until, do: spin(until))
 
   defp tag(level, base) do

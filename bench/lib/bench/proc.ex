@@ -48,8 +48,15 @@ defmodule Bench.Proc do
 
   defp settle(before, deadline) do
     table = table()
-    parents = MapSet.new(table, fn {_pid, %{parent: parent}} -> parent end)
-    waits? = fn pid -> pid not in parents and table[pid].name == "proton-guardian" end
+    # A process that is made ahead of the next program.
+    waiting = for {pid, %{name: "proton-waiting"}} <- table, into: MapSet.new(), do: pid
+
+    busy =
+      for {pid, %{parent: parent}} <- table, pid not in waiting, into: MapSet.new(), do: parent
+
+    waits? = fn pid ->
+      pid in waiting or (pid not in busy and table[pid].name == "proton-guardian")
+    end
 
     case Enum.reject(below(table, own()) -- before, waits?) do
       [] ->

@@ -50,6 +50,7 @@ pub struct Board(&'static Shared);
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
     board: Board,
+    index: usize,
     pid: &'static AtomicU32,
     memory: &'static SlotMemory,
 }
@@ -64,7 +65,7 @@ impl Board {
     /// A place by its number; `None` beyond the last one.
     pub fn slot(self, index: usize) -> Option<Slot> {
         let pid = self.0.pids.get(index)?;
-        self.0.slots.get(index).map(|memory| Slot { board: self, pid, memory })
+        self.0.slots.get(index).map(|memory| Slot { board: self, index, pid, memory })
     }
 
     /// Gives the memory of places back which nobody has.
@@ -112,6 +113,11 @@ impl Slot {
     /// The board that it is on.
     pub fn board(self) -> Board {
         self.board
+    }
+
+    /// The number of the place. Low ones are taken first.
+    pub fn index(self) -> usize {
+        self.index
     }
 
     /// The process that has the place; 0 for none.

@@ -100,11 +100,13 @@ pub(crate) fn environment(spec: &Specification, account: Option<&Account>) -> Re
         later.push(entry.clone());
     }
     let mut block = Block(Vec::with_capacity(spec.inherited.len() + 256));
-    for entry in spec.inherited.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+    let are_all_kept = spec.unset.is_empty() && later.is_empty();
+    let is_kept = |entry| {
         let key = key(entry);
-        if !spec.unset.iter().any(|name| name == key)
-            && !later.iter().any(|set| self::key(set) == key)
-        {
+        !spec.unset.iter().any(|name| name == key) && !later.iter().any(|set| self::key(set) == key)
+    };
+    for entry in spec.inherited.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+        if are_all_kept || is_kept(entry) {
             block.push(entry);
         }
     }

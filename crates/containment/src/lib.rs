@@ -14,6 +14,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("proton-stream-containment runs on Linux only (5.4 or newer): it is made of pidfds, subreapers and cgroups");
 
+mod ahead;
 mod board;
 pub mod cgroup;
 mod environment;
@@ -34,13 +35,13 @@ mod sys;
 mod tree;
 mod users;
 
+pub use ahead::Ahead;
 pub use board::{Board, Slot};
 pub use error::{Error, Step};
 pub use nursery::{collect, fork_guardian, signal_child, Change, Forked, Orphans};
 pub use program::{Ended, Level, Pipes, Program, Reaped, Released, Status};
 pub use signals::{become_guardian, Received, Signals};
 pub use specification::{Rlimit, Specification, Stdio};
-pub use start::{start, Announce, Around, Starting};
-pub use stdio::SparePipes;
+pub use start::{start, Announce, Around, Spent, Starting};
 pub use survey::{survey, Check};
 pub use sys::give_memory_back;

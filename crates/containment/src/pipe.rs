@@ -6,7 +6,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::fs::stat;
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size, SpliceFlags};
+use rustix::thread::{capabilities, CapabilitySet};
 
 /// Moves up to `most` bytes without copying them, out of a pipe or into one; 0 at the source's end.
 /// Never blocks: `WouldBlock` when the source is empty or the target full.
@@ -32,4 +34,16 @@ pub fn capacity(pipe: BorrowedFd<'_>) -> io::Result<usize> {
 pub fn set_capacity(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     fcntl_setpipe_size(pipe, bytes)?;
     Ok(())
+}
+
+/// The inode of `/proc/PID/ns/user` in the first user namespace (`PROC_USER_INIT_INO`).
+const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Whether the caller may have as many pipes as it likes: the limits on a user's pages (pipe(7))
+/// don't hold for CAP_SYS_RESOURCE and CAP_SYS_ADMIN, of the first user namespace.
+#[doc(alias = "pipe-user-pages-soft")]
+pub fn are_unlimited() -> bool {
+    let either = CapabilitySet::SYS_RESOURCE | CapabilitySet::SYS_ADMIN;
+    capabilities(None).is_ok_and(|sets| sets.effective.intersects(either))
+        && stat("/proc/self/ns/user").is_ok_and(|space| space.st_ino == FIRST_USER_NAMESPACE)
 }

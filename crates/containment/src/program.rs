@@ -127,10 +127,8 @@ impl Program {
     }
 
     /// Its exec has succeeded or failed.
-    pub(crate) fn is_launched(&mut self) {
-        if let Some(launch) = self.launch.take() {
-            launch.end();
-        }
+    pub(crate) fn take_launch(&mut self) -> Option<Launch> {
+        self.launch.take()
     }
 
     /// Learns who it is, where somebody else has started it. Never blocks.
@@ -277,7 +275,9 @@ impl Program {
 
     fn has_ended(&mut self, death: &sys::Death) {
         if self.ended.is_none() {
-            self.is_launched();
+            if let Some(launch) = self.launch.take() {
+                launch.end();
+            }
             self.ended = Some(Ended::of(death));
             self.run.iter().for_each(cgroup::Run::is_about_to_end);
         }

@@ -3,16 +3,16 @@
 
 //! A start that is under way.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::process::{geteuid, getgroups, waitid, Pid, WaitId, WaitIdOptions};
 
+use crate::ahead::{Ahead, REPORT};
 use crate::procfs::{decimal, Procfs};
 use crate::specification::Specification;
-use crate::stdio::SparePipes;
-use crate::sys::{self, Failure, Launch, Plan, Point, Slice, Strings};
+use crate::sys::{self, Failure, Launch, Plan, Point, Slice, Strings, BASE};
 use crate::users::{self, Credentials, Sources};
 use crate::{cgroup, environment, namespace, rlimits, stdio, Error, Level, Program, Step};
 
@@ -31,8 +31,12 @@ pub struct Around<'a> {
     ///
     /// [`Stdio::Passed`]: crate::Stdio::Passed
     pub passed: [Option<BorrowedFd<'a>>; 3],
-    /// Where pipes were made already.
-    pub pipes: Option<&'a SparePipes>,
+    /// The directory that the program's own one is relative to, and that it is started in where it
+    /// has none: entered by the program's process before it becomes another user's. The caller's
+    /// own where there is none.
+    pub base: Option<&'a CStr>,
+    /// What was made already.
+    pub ahead: Option<&'a Ahead>,
 }
 
 impl std::fmt::Debug for Around<'_> {
@@ -42,7 +46,8 @@ impl std::fmt::Debug for Around<'_> {
             .field("give_up", &self.give_up)
             .field("announces", &announces)
             .field("passed", &self.passed)
-            .field("pipes", &self.pipes)
+            .field("base", &self.base)
+            .field("ahead", &self.ahead)
             .finish()
     }
 }
@@ -69,12 +74,11 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
     let namespace = spec.pid_namespace.then(|| namespace::prepare(spec)).transpose()?;
     let (namespace, init) = namespace.unzip();
     let (ends, pipes) = stdio::prepare(&spec.stdio, around)?;
-    let pipe =
-        stdio::pipe_for(around).and_then(|ends| stdio::without_blocking(&ends.0).map(|()| ends));
+    let pipe = stdio::pipe_for(REPORT, around);
     let (report, report_writer) = pipe.map_err(|error| failed(Step::Fork, &error))?;
     // The last step that leaves something behind: what follows must end it when it fails.
     let mut run = cgroup::prepare(&spec.cgroup, around)?;
-    let names = Names::of(spec, run.as_ref());
+    let names = Names::of(spec, around, run.as_ref());
     let one_by_one = spec.without_close_range || !sys::close_range_works();
     let mut launch = Launch::new(Plan {
         candidates,
@@ -90,6 +94,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
         groups: groups_to_set(&credentials),
         gid: credentials.gid,
         uid: credentials.uid,
+        base: around.base.map(CStr::to_owned),
         directory,
         no_new_privs: spec.no_new_privs,
         namespace,
@@ -97,7 +102,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
         report: report_writer.as_raw_fd(),
         report_reader: report.as_raw_fd(),
     });
-    let pid = match launch.begin() {
+    let pid = match launch.begin(around.ahead.and_then(Ahead::process)) {
         Ok(pid) => pid,
         Err(error) => {
             if let Some(run) = &mut run {
@@ -193,6 +198,7 @@ fn open_descriptors() -> Vec<RawFd> {
 #[derive(Debug)]
 struct Names {
     program: Vec<u8>,
+    base: Vec<u8>,
     directory: Vec<u8>,
     user: Vec<u8>,
     group: Vec<u8>,
@@ -201,9 +207,10 @@ struct Names {
 }
 
 impl Names {
-    fn of(spec: &Specification, run: Option<&cgroup::Run>) -> Self {
+    fn of(spec: &Specification, around: &Around<'_>, run: Option<&cgroup::Run>) -> Self {
         Self {
             program: spec.program.clone(),
+            base: around.base.map(|base| base.to_bytes().to_vec()).unwrap_or_default(),
             directory: spec.directory.clone().unwrap_or_default(),
             user: spec.user.clone().unwrap_or_default(),
             group: spec.group.clone().or(spec.user.clone()).unwrap_or_default(),
@@ -218,6 +225,9 @@ impl Names {
         let attribute = |name: &str| (Step::Process, name.as_bytes().to_vec());
         let (step, detail) = match failure.point {
             Point::Exec => (Step::Exec, self.program.clone()),
+            Point::Directory if usize::from(failure.index) == BASE => {
+                (Step::Directory, self.base.clone())
+            }
             Point::Directory => (Step::Directory, self.directory.clone()),
             Point::User => (Step::User, self.user.clone()),
             Point::Group => (Step::Group, self.group.clone()),
@@ -285,9 +295,6 @@ impl Starting {
                 ))),
                 Err(_) => None,
             };
-            if self.known.is_some() {
-                self.program.is_launched();
-            }
         }
         self.known.clone()
     }
@@ -311,7 +318,31 @@ impl Starting {
 
     /// The process: to be run after a success, to be ended after a failure or a cancelled start.
     pub fn into_program(self) -> Program {
-        self.program
+        self.into_parts().0
+    }
+
+    /// The same, and what it was started with, which nobody needs any more: giving that back takes
+    /// as long as saying that the program runs. What reads the program's output hears of its end
+    /// only afterwards.
+    pub fn into_parts(mut self) -> (Program, Spent) {
+        // Where nothing is known the process may use it still.
+        let launch = self.known.is_some().then(|| self.program.take_launch()).flatten();
+        (self.program, Spent { launch, _report: self.report })
+    }
+}
+
+/// What a start has used. It is given back when this is dropped.
+#[derive(Debug)]
+pub struct Spent {
+    launch: Option<Launch>,
+    _report: OwnedFd,
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        if let Some(launch) = self.launch.take() {
+            launch.end();
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 
 //! Descriptors 0, 1 and 2 of the program, and our ends of them.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -11,6 +10,7 @@ use rustix::fs::{fcntl_setfl, Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{pipe_with, PipeFlags};
 
+use crate::ahead::Ends;
 use crate::specification::Stdio;
 use crate::sys::End;
 use crate::{Around, Error, Pipes, Step};
@@ -27,7 +27,7 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// A pipe, read end first, both ends close-on-exec and above 2.
-pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe() -> io::Result<Ends> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     Ok((above_stdio(reader)?, above_stdio(writer)?))
 }
@@ -38,32 +38,16 @@ pub(crate) fn without_blocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd, OFlags::NONBLOCK)?)
 }
 
-/// Pipes that are made before a program is asked for, so that its start finds them made. Those that
-/// nobody has a use for are closed with this.
-#[derive(Debug, Default)]
-pub struct SparePipes(RefCell<Vec<(OwnedFd, OwnedFd)>>);
-
-impl SparePipes {
-    /// What a start takes at most: for descriptors 0, 1 and 2, and to hear of the exec.
-    const MOST: usize = 4;
-
-    /// Makes those that are missing. Where they can't be had, the start will say so.
-    pub fn fill(&self) {
-        let mut made = self.0.borrow_mut();
-        while made.len() < Self::MOST {
-            let Ok(one) = pipe() else { return };
-            made.push(one);
-        }
-    }
-
-    fn take(&self) -> Option<(OwnedFd, OwnedFd)> {
-        self.0.borrow_mut().pop()
-    }
+/// A pipe for the program's descriptor of that number, or for the report. Our end never blocks.
+pub(crate) fn new_pipe(index: usize) -> io::Result<Ends> {
+    let (reader, writer) = pipe()?;
+    without_blocking(if index == 0 { &writer } else { &reader })?;
+    Ok((reader, writer))
 }
 
-/// A pipe as [`pipe`] makes it: one that is there, or a new one.
-pub(crate) fn pipe_for(around: &Around<'_>) -> io::Result<(OwnedFd, OwnedFd)> {
-    around.pipes.and_then(SparePipes::take).map_or_else(pipe, Ok)
+/// The same, which may have been made ahead.
+pub(crate) fn pipe_for(index: usize, around: &Around<'_>) -> io::Result<Ends> {
+    around.ahead.and_then(|ahead| ahead.pipe(index)).map_or_else(|| new_pipe(index), Ok)
 }
 
 fn null(index: usize) -> io::Result<OwnedFd> {
@@ -87,9 +71,8 @@ fn prepare_one(
         Stdio::SameAsStdout => Ok((End::SameAsStdout, None)),
         Stdio::Null => Ok((End::Owned(null(index)?), None)),
         Stdio::Piped => {
-            let (reader, writer) = pipe_for(around)?;
+            let (reader, writer) = pipe_for(index, around)?;
             let (theirs, ours) = if index == 0 { (reader, writer) } else { (writer, reader) };
-            without_blocking(&ours)?;
             Ok((End::Owned(theirs), Some(ours)))
         }
     }
@@ -116,27 +99,4 @@ pub(crate) fn prepare(
     let (theirs_2, stderr) = prepare(2)?;
     let ours = Pipes { stdin, stdout, stderr };
     Ok(([theirs_0, theirs_1, theirs_2], ours))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pipes_that_were_made_ahead_are_taken_before_new_ones_are_made() {
-        let spare = SparePipes::default();
-        let around = Around { pipes: Some(&spare), ..Around::default() };
-        for (others, left) in [(Stdio::Piped, 0), (Stdio::Null, 2)] {
-            spare.fill();
-            spare.fill();
-            assert_eq!(spare.0.borrow().len(), SparePipes::MOST);
-            let made = spare.0.borrow().last().map(|(reader, _)| reader.as_raw_fd());
-            let (theirs, _ours) = prepare(&[Stdio::Piped, others, others], &around).expect("pipes");
-            assert!(matches!(&theirs[0], End::Owned(fd) if Some(fd.as_raw_fd()) == made));
-            let _report = pipe_for(&around).expect("a pipe");
-            assert_eq!(spare.0.borrow().len(), left);
-        }
-        spare.0.borrow_mut().clear();
-        prepare(&[Stdio::Piped; 3], &around).expect("pipes that are made now");
-    }
 }

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use memmap2::MmapMut;
 use proton_stream_containment::give_memory_back;
-use proton_stream_containment::pipe::{capacity, set_capacity};
+use proton_stream_containment::pipe::{are_unlimited, capacity, set_capacity};
 use rustix::io::ioctl_fionread;
 use rustix::pipe::pipe;
 
@@ -39,11 +39,21 @@ const LOAD: usize = DEFAULT / 4;
 /// So many times [`MOST`] must be free beside: enough for the pipes of 20 programs.
 const SPARE: usize = 4;
 
+/// So many guardians may each have the four pipes of a run that nobody has asked for: an eighth of
+/// what a user without privilege has.
+const AHEAD: usize = 32;
+
 /// `size` zeros, of which only the pages that are used cost memory. An allocator does the same with
 /// the first one only: what it was given back it clears, page by page (mallopt(3),
 /// M_MMAP_THRESHOLD).
 fn buffer(size: usize) -> io::Result<MmapMut> {
     MmapMut::map_anon(size)
+}
+
+/// Whether there is some for the pipes of a run that nobody has asked for yet, for the guardian in
+/// this place.
+pub(crate) fn is_for_another_run(place: usize) -> bool {
+    place < AHEAD || are_unlimited()
 }
 
 /// How much can be read now.
@@ -228,6 +238,18 @@ mod tests {
             drop((pipes, others));
             assert!(grown(MIB).2.is_grown(), "what was given back can be had");
         });
+    }
+
+    #[test]
+    fn only_few_of_a_limited_users_guardians_have_pipes_of_no_run() {
+        assert!(is_for_another_run(AHEAD - 1));
+        as_user(61_236, || assert!(!is_for_another_run(AHEAD)));
+        // Of a limited user these are all that there is, so that a new one is small.
+        let all: Vec<_> = (0..=64).map(|_| pipe().unwrap()).collect();
+        for (reader, _) in &all {
+            let _ = set_capacity(reader.as_fd(), MIB);
+        }
+        assert_eq!(is_for_another_run(AHEAD), size_of_a_new_pipe() == DEFAULT);
     }
 
     #[test]

@@ -18,9 +18,12 @@ defmodule ProtonStream.Nursery.Kept do
   alias ProtonStream.Guardian
   alias ProtonStream.Guardian.Socket
 
-  # So many at most, each for so many milliseconds.
-  @most 16
-  @patience 1_000
+  # Programs that end together are often followed by as many: so many at most, and no more than
+  # this part of the files that the VM may have open; each for so many milliseconds.
+  @most 1_024
+  @few 16
+  @part 16
+  @patience 3_000
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
@@ -30,7 +33,9 @@ defmodule ProtonStream.Nursery.Kept do
   def keep(socket, nursery), do: keep(socket, nursery, :run)
 
   defp keep(socket, nursery, origin) do
-    if full?(@most) do
+    most = most()
+
+    if full?(most) do
       false
     else
       # First: whatever becomes of the session meanwhile, that closes it. By name: whoever has it
@@ -45,12 +50,16 @@ defmodule ProtonStream.Nursery.Kept do
       end)
 
       # Others may have come at the same time.
-      not full?(@most + 1) or :ets.take(__MODULE__, key) == []
+      not full?(most + 1) or :ets.take(__MODULE__, key) == []
     end
   rescue
     # The table's owner is gone.
     ArgumentError -> false
   end
+
+  @doc "How many there are at most, in this VM."
+  @spec most() :: pos_integer()
+  def most, do: :persistent_term.get(__MODULE__)
 
   # Where there is no table its size is an atom, which is more than any number.
   defp full?(count), do: :ets.info(__MODULE__, :size) >= count
@@ -119,7 +128,14 @@ defmodule ProtonStream.Nursery.Kept do
     # To read a decentralized counter, which is the default here, suspends who asks.
     options = [write_concurrency: true, decentralized_counters: false]
     :ets.new(__MODULE__, [:named_table, :public, :ordered_set | options])
+    :persistent_term.put(__MODULE__, @few |> max(div(files(), @part)) |> min(@most))
     {:ok, %{began: now(), asked: nil}}
+  end
+
+  # How many the VM may have open, by its `ulimit -n`.
+  defp files do
+    [poll | _] = :erlang.system_info(:check_io)
+    Keyword.fetch!(poll, :max_fds)
   end
 
   @impl true
@@ -127,7 +143,7 @@ defmodule ProtonStream.Nursery.Kept do
     now = now()
     soon? = state.asked != nil and now - state.asked <= @patience
     # Of many who come at once not each needs one.
-    if soon? and not full?(@most), do: make(nursery)
+    if soon? and not full?(most()), do: make(nursery)
     {:noreply, %{state | asked: now}}
   end
 

@@ -13,14 +13,14 @@ defmodule ProtonStream.Nursery.KeptTest do
 
   setup do
     Process.flag(:trap_exit, true)
-    eventually("nothing is kept, nor made ahead", fn -> kept() == 0 and idle?() end)
-    :ok
+    afresh()
   end
 
-  # Whether nothing is made ahead of whoever comes first.
-  defp idle? do
-    %{asked: asked} = :sys.get_state(Kept)
-    asked == nil or System.monotonic_time(:millisecond) - asked > 1_000
+  # Nothing is kept, nor made ahead of whoever comes first.
+  defp afresh do
+    :ok = Supervisor.terminate_child(ProtonStream.Supervisor, Kept)
+    {:ok, _} = Supervisor.restart_child(ProtonStream.Supervisor, Kept)
+    :ok
   end
 
   defp kept, do: :ets.info(Kept, :size)
@@ -134,9 +134,10 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert connection(ps) != connection
     kill(nursery)
     eventually("that is noticed", fn -> nursery() == nil end)
-    assert ProtonStream.info(sh("cat")).transport == :nursery
-    for ps <- [ps | programs], do: ProtonStream.close(ps)
-    for ps <- [ps | programs], do: assert({_, "", :normal} = all(ps))
+    last = sh("cat")
+    assert ProtonStream.info(last).transport == :nursery
+    for ps <- [last, ps | programs], do: ProtonStream.close(ps)
+    for ps <- [last, ps | programs], do: assert({_, "", :normal} = all(ps))
   end
 
   test "who opens a program now and then has none made ahead" do
@@ -245,10 +246,30 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert {"", "", :normal} = "true" |> sh() |> all()
   end
 
-  test "of programs that end together not all are kept" do
-    programs = for _ <- 1..24, do: sh("cat")
+  defp end_together(count) do
+    programs = for _ <- 1..count, do: sh("cat")
     for ps <- programs, do: ProtonStream.close(ps)
     for ps <- programs, do: assert({"", "", :normal} = all(ps))
+  end
+
+  test "as many are kept as programs have ended together, and the next ones have them" do
+    end_together(100)
+    # What was made ahead of the first ones counts, too.
+    assert kept() in 100..110
+    connections = for {{_, connection}, _, _, _} <- :ets.tab2list(Kept), do: connection
+    programs = for _ <- 1..100, do: sh("cat")
+    assert Enum.all?(programs, &(connection(&1) in connections))
+    for ps <- programs, do: ProtonStream.close(ps)
+    for ps <- programs, do: assert({"", "", :normal} = all(ps))
+  end
+
+  test "they are a sixteenth of the files that the VM may have open, within bounds" do
+    limits = File.read!("/proc/self/limits")
+    [_, files] = Regex.run(~r/Max open files\s+(\d+)/, limits)
+    assert Kept.most() == files |> String.to_integer() |> div(16) |> max(16) |> min(1_024)
+    on_exit(&afresh/0)
+    :persistent_term.put(Kept, 16)
+    end_together(24)
     assert kept() in 1..16
   end
 

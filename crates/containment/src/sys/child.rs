@@ -53,6 +53,9 @@ pub(crate) struct Plan {
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) gid: Option<u32>,
     pub(crate) uid: Option<u32>,
+    /// Entered before the process becomes somebody else's; the guardian's own where there is none.
+    pub(crate) base: Option<CString>,
+    /// Entered after that.
     pub(crate) directory: Option<CString>,
     pub(crate) no_new_privs: bool,
     /// Descriptors to be closed by the exec, where `close_range` can't do it.
@@ -65,6 +68,9 @@ pub(crate) struct Plan {
     /// Where the guardian reads it, which ends with the guardian: the child must keep no copy.
     pub(crate) report_reader: RawFd,
 }
+
+/// Which of the two directories a failure is about: not that of the program.
+pub(crate) const BASE: usize = 1;
 
 /// Where the child failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +189,22 @@ impl Plan {
 /// Where [`Plan::can_share_memory`] says so, `errno` is the guardian's, too: so what may fail there
 /// is called in a way that doesn't use it.
 pub(super) fn run(plan: &Plan) -> ! {
-    let Err(failure) = steps(plan);
+    // SAFETY: passes no memory. The copy is this process's own since the fork; were it kept, the
+    // guardian's death would not be seen.
+    unsafe { libc::close(plan.report_reader) };
+    go_on(plan, lead_session())
+}
+
+/// The same, for a process that has no copy of the report's other end, and leads a session if
+/// `begun` says so.
+pub(super) fn go_on(plan: &Plan, begun: Result<(), Failure>) -> ! {
+    let failure = match begun {
+        Ok(()) => {
+            let Err(failure) = steps(plan);
+            failure
+        }
+        Err(failure) => failure,
+    };
     give_up(plan, failure)
 }
 
@@ -198,15 +219,24 @@ pub(super) fn give_up(plan: &Plan, failure: Failure) -> ! {
     }
 }
 
+pub(super) fn lead_session() -> Result<(), Failure> {
+    // SAFETY: passes no memory.
+    check(unsafe { libc::setsid() }, Point::Session, 0)
+}
+
+/// The guardian's death is this process's, from now on, and until it changes its user.
+pub(super) fn die_with_guardian(report: RawFd) -> Result<(), Failure> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into(), Point::DeathSignal)?;
+    // Had it died before that, nothing would ever be sent.
+    leave_without_guardian(report);
+    Ok(())
+}
+
 fn steps(plan: &Plan) -> Result<Infallible, Failure> {
-    // SAFETY: passes no memory. The copy is this process's own since the fork; were it kept, the
-    // guardian's death would not be seen.
-    let session = unsafe {
-        libc::close(plan.report_reader);
-        libc::setsid()
-    };
-    check(session, Point::Session, 0)?;
     stdio(plan)?;
+    if plan.namespace.is_none() {
+        enter_base(plan)?;
+    }
     for (index, group) in plan.cgroups.iter().enumerate() {
         write_all(group.as_raw_fd(), b"0", Point::Cgroup, index)?;
     }
@@ -219,10 +249,8 @@ fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     if plan.no_new_privs {
         prctl(libc::PR_SET_NO_NEW_PRIVS, 1, Point::NoNewPrivs)?;
     }
-    // After the change of user, which clears it. Had the guardian died before the line that
-    // follows, nothing would ever be sent.
-    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into(), Point::DeathSignal)?;
-    leave_without_guardian(plan);
+    // After the change of user, which clears it.
+    die_with_guardian(plan.report)?;
     if let Some(slice) = &plan.slice {
         // So late because what comes before is soon done, and waited for. It doesn't fail: nothing
         // but the slice changes, and the guardian could change its own.
@@ -234,6 +262,12 @@ fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     }
     close_on_exec(plan);
     Err(execute(plan))
+}
+
+/// Where there is a namespace, its first process has done it, which the program is a child of.
+pub(super) fn enter_base(plan: &Plan) -> Result<(), Failure> {
+    let Some(base) = &plan.base else { return Ok(()) };
+    chdir(base.as_c_str()).map_err(|error| failed(Point::Directory, BASE, error.raw_os_error()))
 }
 
 /// Puts descriptors 0, 1 and 2 in place, which also drops a controller that was on them. All
@@ -363,9 +397,9 @@ pub(super) fn write_all(
 
 /// Ends this process when nobody can read the report any more (POLLERR, poll(2)): the guardian is
 /// gone. Not by getppid, which is 0 where the parent is in another PID namespace.
-pub(super) fn leave_without_guardian(plan: &Plan) {
+fn leave_without_guardian(report: RawFd) {
     // SAFETY: it is open until the exec.
-    let report = unsafe { BorrowedFd::borrow_raw(plan.report) };
+    let report = unsafe { BorrowedFd::borrow_raw(report) };
     let mut fds = [PollFd::from_borrowed_fd(report, PollFlags::empty())];
     if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1) {
         // SAFETY: runs nothing of the parent's.

@@ -59,11 +59,8 @@ fn run(plan: &Plan, namespace: &Namespace) -> ! {
 
 fn steps(plan: &Plan, namespace: &Namespace) -> Result<libc::pid_t, Failure> {
     // SAFETY: passes no memory; the copy is this process's own.
-    let session = unsafe {
-        libc::close(plan.report_reader);
-        libc::setsid()
-    };
-    check(session, Point::Session, 0)?;
+    unsafe { libc::close(plan.report_reader) };
+    child::lead_session()?;
     // The guardian's 0 was inherited, and makes /proc/self/uid_map root's.
     prctl(libc::PR_SET_DUMPABLE, 1, Point::Dumpable)?;
     if let Some([uid_map, gid_map]) = &namespace.maps {
@@ -71,6 +68,7 @@ fn steps(plan: &Plan, namespace: &Namespace) -> Result<libc::pid_t, Failure> {
         write_file(c"/proc/self/uid_map", uid_map.as_bytes(), 1)?;
         write_file(c"/proc/self/gid_map", gid_map.as_bytes(), 2)?;
     }
+    child::enter_base(plan)?;
     mounts()?;
     // From here on a program of the same user can't reach in, and fake how it ended.
     prctl(libc::PR_SET_DUMPABLE, 0, Point::Dumpable)?;
@@ -78,8 +76,7 @@ fn steps(plan: &Plan, namespace: &Namespace) -> Result<libc::pid_t, Failure> {
     if block_only(&[]).is_err() {
         return Err(failed(Point::Mask, 0, errno()));
     }
-    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into(), Point::DeathSignal)?;
-    child::leave_without_guardian(plan);
+    child::die_with_guardian(plan.report)?;
     // SAFETY: this process has one thread, and the child is one between fork and exec.
     let program = match unsafe { libc::fork() } {
         0 => child::run(plan),

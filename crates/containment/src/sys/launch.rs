@@ -14,10 +14,11 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::null_mut;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::child::{self, Plan};
 use super::init;
+use super::waiting::{Gate, Waiting};
 
 /// The child's frames take a few KB, without optimization as well.
 const STACK: usize = 64 * 1024;
@@ -30,30 +31,50 @@ const GUARD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Launch {
     plan: ManuallyDrop<Box<Plan>>,
-    stack: ManuallyDrop<Option<Stack>>,
+    memory: ManuallyDrop<Option<Memory>>,
+}
+
+/// What the child uses beside the plan, where it shares the guardian's memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    stack: Stack,
+    /// Where it has waited.
+    _gate: Option<Arc<Gate>>,
+}
+
+impl Memory {
+    pub(super) fn new(stack: Stack, gate: Option<Arc<Gate>>) -> Self {
+        Self { stack, _gate: gate }
+    }
 }
 
 impl Launch {
     pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan: ManuallyDrop::new(Box::new(plan)), stack: ManuallyDrop::new(None) }
+        Self { plan: ManuallyDrop::new(Box::new(plan)), memory: ManuallyDrop::new(None) }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Makes the process, which carries out the plan and never returns. Where the plan has a
-    /// namespace, it is the first one in there, and the program a child of it.
+    /// Makes the process, or takes the one that waits for such a plan. It carries the plan out and
+    /// never returns. Where the plan has a namespace, it is the first one in there, and the program
+    /// a child of it.
     #[doc(alias = "fork")]
-    pub(crate) fn begin(&mut self) -> io::Result<u32> {
+    pub(crate) fn begin(&mut self, waiting: Option<Waiting>) -> io::Result<u32> {
         let plan: &Plan = &self.plan;
+        if let Some(waiting) = waiting.filter(|waiting| waiting.suits(plan)) {
+            let (pid, memory) = waiting.release(plan);
+            *self.memory = memory;
+            return Ok(pid);
+        }
         if let Some(namespace) = &plan.namespace {
             return init::clone_into(plan, namespace);
         }
         if plan.can_share_memory() {
             if let Ok(stack) = Stack::take() {
-                let stack = self.stack.insert(stack);
-                return clone_sharing(plan, stack);
+                let memory = self.memory.insert(Memory::new(stack, None));
+                return clone_sharing(plan, &memory.stack);
             }
         }
         // SAFETY: a guardian has one thread, and even if it had more, the child calls nothing but
@@ -68,8 +89,8 @@ impl Launch {
     /// There is no child, or it has executed the program, or is dead.
     pub(crate) fn end(self) {
         drop(ManuallyDrop::into_inner(self.plan));
-        if let (Some(stack), Ok(mut last)) = (ManuallyDrop::into_inner(self.stack), LAST.lock()) {
-            *last = Some(stack);
+        if let Some(memory) = ManuallyDrop::into_inner(self.memory) {
+            memory.stack.keep();
         }
     }
 }
@@ -104,15 +125,22 @@ fn clone_sharing(plan: &Plan, stack: &Stack) -> io::Result<u32> {
 
 /// Memory for a stack, below which there is some that can't be touched.
 #[derive(Debug)]
-struct Stack(*mut c_void);
+pub(super) struct Stack(*mut c_void);
 
 // SAFETY: the memory is its own, wherever it is used.
 unsafe impl Send for Stack {}
 
 impl Stack {
-    fn take() -> io::Result<Self> {
+    pub(super) fn take() -> io::Result<Self> {
         let last = LAST.lock().ok().and_then(|mut last| last.take());
         last.map_or_else(Self::new, Ok)
+    }
+
+    /// Nobody uses it any more.
+    pub(super) fn keep(self) {
+        if let Ok(mut last) = LAST.lock() {
+            *last = Some(self);
+        }
     }
 
     fn new() -> io::Result<Self> {
@@ -136,7 +164,7 @@ impl Stack {
     }
 
     /// Where it begins: it grows downwards. Aligned to a page, which suits every architecture.
-    fn top(&self) -> *mut c_void {
+    pub(super) fn top(&self) -> *mut c_void {
         self.0.wrapping_byte_add(GUARD + STACK)
     }
 }

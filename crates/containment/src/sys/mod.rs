@@ -11,8 +11,9 @@ mod memory;
 mod process;
 mod signals;
 mod slice;
+mod waiting;
 
-pub(crate) use child::{End, Failure, Limit, Plan, Point};
+pub(crate) use child::{End, Failure, Limit, Plan, Point, BASE};
 pub(crate) use exec::Strings;
 pub(crate) use init::{Namespace, Report};
 pub(crate) use launch::Launch;
@@ -26,3 +27,4 @@ pub(crate) use signals::{
     block_only, default_disposition, ignore_some, pending, signal_descriptor,
 };
 pub(crate) use slice::Slice;
+pub(crate) use waiting::Waiting;

@@ -24,7 +24,7 @@ pub(crate) fn fork_alone(
     // SAFETY: see above; the child ends in `exit`.
     match unsafe { libc::fork() } {
         0 => {
-            close_all_but(one, other);
+            close_all_but(&[one.min(other), one.max(other)]);
             // SAFETY: this process's copies of two different descriptors are its own since the
             // fork, open, and used by nobody else: the frames that have lent them are never
             // returned to.
@@ -36,18 +36,26 @@ pub(crate) fn fork_alone(
     }
 }
 
-/// Closes every descriptor above 2 but these. For a process that uses no other one any more.
-fn close_all_but(one: RawFd, other: RawFd) {
-    let (first, second) = (one.min(other), one.max(other));
-    for (begin, end) in [(3, first - 1), (first + 1, second - 1), (second + 1, RawFd::MAX)] {
-        if begin > end {
-            continue;
-        }
-        // SAFETY: passes no memory; see `fork_alone` for why nothing that is closed is used again.
-        let result = unsafe {
-            libc::syscall(libc::SYS_close_range, begin as libc::c_long, libc::c_long::from(end), 0)
-        };
-        if result < 0 {
+/// The ranges of numbers above 2 that are not in `kept`, which is in ascending order.
+pub(super) fn others(kept: &[RawFd]) -> impl Iterator<Item = (RawFd, RawFd)> + '_ {
+    let begins = [3].into_iter().chain(kept.iter().map(|fd| fd + 1));
+    let ends = kept.iter().map(|fd| fd - 1).chain([RawFd::MAX]);
+    begins.zip(ends).filter(|(begin, end)| begin <= end)
+}
+
+/// Closes what has these numbers, for a process that uses none of it any more. Whether the kernel
+/// has the call. Async-signal-safe.
+pub(super) fn close_range(begin: RawFd, end: RawFd) -> bool {
+    let (begin, end) = (libc::c_long::from(begin), libc::c_long::from(end));
+    // SAFETY: passes no memory, and changes this process's own table only.
+    unsafe { libc::syscall(libc::SYS_close_range, begin, end, 0) == 0 }
+}
+
+/// Closes every descriptor above 2 but these, in ascending order. For a process that uses no other
+/// one any more.
+fn close_all_but(kept: &[RawFd]) {
+    for (begin, end) in others(kept) {
+        if !close_range(begin, end) {
             // Before 5.9, or behind an old seccomp filter.
             let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
             let open: Vec<RawFd> =

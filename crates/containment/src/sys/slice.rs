@@ -54,6 +54,16 @@ impl Slice {
         Some(Self { runtime, nice: nice.unwrap_or(now.nice), ..now })
     }
 
+    /// What one has that waits to become a program: as short, and whom it is woken by goes on until
+    /// it sleeps. Put aside in favour of what it has woken, a guardian would not be let in again
+    /// when it is to hear of the exec, but when others have had their slices. SCHED_BATCH, sched(7):
+    /// who has it never preempts.
+    pub(super) fn of_who_waits() -> Option<Self> {
+        GIVEN.get()?;
+        let now = Self::of_this_process().ok()?;
+        Some(Self { policy: libc::SCHED_BATCH.unsigned_abs(), ..now })
+    }
+
     fn of_this_process() -> io::Result<Self> {
         let mut slice = Self::default();
         let size = size_of::<Self>() as libc::c_long;

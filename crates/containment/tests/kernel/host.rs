@@ -3,20 +3,24 @@
 
 //! A small guardian for the cases.
 
+use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use proton_stream_containment::cgroup::{Place, Request};
 use proton_stream_containment::{
-    become_guardian, start, Around, Ended, Error, Pipes, Program, Released, Signals, Specification,
-    Starting, Status, Stdio,
+    become_guardian, start, Ahead, Around, Ended, Error, Pipes, Program, Released, Signals,
+    Specification, Starting, Status, Stdio,
 };
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
 use super::How;
 use crate::bases::inside;
 use crate::counting::limit;
+
+/// In the environment of a case, whose starts find made what can be made ahead.
+pub(crate) const AHEAD: &str = "PROTON_KERNEL_AHEAD";
 
 /// One case.
 pub(crate) struct Case {
@@ -74,6 +78,8 @@ pub(crate) fn apart(spec: Specification) -> Specification {
 /// A guardian and what it has.
 pub(crate) struct Host {
     pub(crate) signals: Signals,
+    /// For one start after the other.
+    pub(crate) ahead: Ahead,
 }
 
 /// A program that is running.
@@ -111,7 +117,20 @@ pub(crate) fn read_all(fd: Option<OwnedFd>) -> String {
 
 impl Host {
     pub(crate) fn new() -> Self {
-        Self { signals: become_guardian().expect("a guardian") }
+        Self { signals: become_guardian().expect("a guardian"), ahead: Ahead::default() }
+    }
+
+    /// What is made ahead is there when a case runs with it, or when it has filled it.
+    pub(crate) fn begin(&mut self, spec: &Specification) -> Result<Starting, Error> {
+        if std::env::var_os(AHEAD).is_some() {
+            self.ahead.fill();
+        }
+        let here = std::env::current_dir().expect("a directory").into_os_string();
+        let here = CString::new(here.into_encoded_bytes()).expect("a path");
+        let ahead = Some(&self.ahead);
+        let starting = start(spec, &Around { ahead, base: Some(&here), ..Around::default() });
+        self.ahead.clear();
+        starting
     }
 
     fn wait_for_exec(starting: &mut Starting) -> Result<(), Error> {
@@ -124,7 +143,7 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self, spec: &Specification) -> Running {
-        let mut starting = start(spec, &Around::default()).expect("forked");
+        let mut starting = self.begin(spec).expect("forked");
         Self::wait_for_exec(&mut starting).expect("executed");
         let mut program = starting.into_program();
         let pipes = program.take_pipes();
@@ -133,7 +152,7 @@ impl Host {
 
     /// Why a program was not started; nothing of it is left.
     pub(crate) fn refused(&mut self, spec: &Specification) -> Error {
-        let mut starting = match start(spec, &Around::default()) {
+        let mut starting = match self.begin(spec) {
             Ok(starting) => starting,
             Err(error) => return error,
         };
@@ -259,7 +278,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
         ("as", [user]) => {
             let spec =
                 Specification { user: Some(user.as_bytes().to_vec()), ..program("/bin/true", &[]) };
-            match start(&spec, &Around::default()) {
+            match host.begin(&spec) {
                 Err(error) => println!("{error}"),
                 Ok(mut starting) => match Host::wait_for_exec(&mut starting) {
                     Ok(()) => println!("started"),
@@ -274,7 +293,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
             let path = path.as_bytes().to_vec();
             let place = if *kind == "base" { Place::Base(path) } else { Place::Path(path) };
             let spec = inside(sh(script), &["memory", "cpu"], place, vec![]);
-            match start(&spec, &Around::default()) {
+            match host.begin(&spec) {
                 Ok(mut starting) => {
                     let outcome = Host::wait_for_exec(&mut starting);
                     let mut program = starting.into_program();
@@ -292,7 +311,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
         ("run-limited", [script]) => {
             let limits = vec![limit("pids", "20")];
             let cgroup = Request { limits, ..Request::default() };
-            match start(&Specification { cgroup, ..sh(script) }, &Around::default()) {
+            match host.begin(&Specification { cgroup, ..sh(script) }) {
                 Ok(mut starting) => {
                     Host::wait_for_exec(&mut starting).expect("executed");
                     let mut program = starting.into_program();
@@ -326,7 +345,7 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
             );
             spec.cgroup.wait = Duration::from_secs(20);
             for _ in 0..rounds.parse().expect("a number") {
-                eventually("it is this one's turn", || match start(&spec, &Around::default()) {
+                eventually("it is this one's turn", || match host.begin(&spec) {
                     Ok(starting) => {
                         let mut program = starting.into_program();
                         let group = crate::mount_of("cpu").join(path);
@@ -370,6 +389,16 @@ pub(crate) fn helper(name: &str, arguments: &[&str]) {
             });
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
             println!("{}", pids.join(" "));
+            std::io::stdout().flush().expect("flushed");
+            loop {
+                wait_for(&host.signals, PollFlags::IN, 1000);
+            }
+        }
+        // Has a process that waits for its start, until this one is killed.
+        ("wait-ahead", []) => {
+            host.ahead.fill();
+            let children = format!("/proc/self/task/{}/children", std::process::id());
+            println!("{}", std::fs::read_to_string(children).expect("our children"));
             std::io::stdout().flush().expect("flushed");
             loop {
                 wait_for(&host.signals, PollFlags::IN, 1000);

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! What the real kernel does. Each case is a process of its own: this executable runs itself once
-//! for each, because a guardian has one thread and collects every child it has.
+//! for each, because a guardian has one thread and collects every child it has. And once more with
+//! what can be made ahead of a start, which must make no difference.
 //!
 //! `cargo test -p proton-stream-containment --test kernel -- NAME` runs those with NAME in theirs.
 
@@ -10,6 +11,7 @@
 mod guard;
 mod host;
 
+mod ahead;
 mod attributes;
 mod bases;
 mod cgroups;
@@ -26,7 +28,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) use guard::mount_of;
-pub(crate) use host::{eventually, Case};
+pub(crate) use host::{eventually, Case, AHEAD};
 
 /// How a case runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub(crate) enum How {
 fn cases() -> impl Iterator<Item = &'static Case> {
     [
         spawning::CASES,
+        ahead::CASES,
         users::CASES,
         trees::CASES,
         cgroups::CASES,
@@ -111,13 +114,20 @@ fn run_all(words: &[&str]) -> ExitCode {
             }
             continue;
         }
-        let (succeeded, output) = run_one(case);
-        println!("test {} ... {}", case.name, if succeeded { "ok" } else { "FAILED" });
-        if succeeded {
-            passed += 1;
+        let mut verdict = |how: &str, (succeeded, output): (bool, String)| {
+            println!("test {}{how} ... {}", case.name, if succeeded { "ok" } else { "FAILED" });
+            if succeeded {
+                passed += 1;
+            } else {
+                println!("{output}");
+                failed.push(case.name);
+            }
+        };
+        if matches!(case.how, How::Guarded | How::RootGuarded) {
+            verdict("", run_guarded(case));
         } else {
-            println!("{output}");
-            failed.push(case.name);
+            verdict("", run_one(case, false));
+            verdict(", made ahead", run_one(case, true));
         }
     }
     println!("\n{passed} passed; {} failed; {skipped} skipped\n", failed.len());
@@ -125,16 +135,18 @@ fn run_all(words: &[&str]) -> ExitCode {
     ExitCode::from(u8::from(!failed.is_empty()))
 }
 
-fn run_one(case: &Case) -> (bool, String) {
-    if matches!(case.how, How::Guarded | How::RootGuarded) {
-        let output = guard::run(&["--guarded", case.name]);
-        let text = [output.stdout, output.stderr].concat();
-        return (output.status.success(), String::from_utf8_lossy(&text).into_owned());
-    }
+fn run_guarded(case: &Case) -> (bool, String) {
+    let output = guard::run(&["--guarded", case.name]);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn run_one(case: &Case, ahead: bool) -> (bool, String) {
     let path = std::env::temp_dir().join(format!("proton-kernel-{}", std::process::id()));
     let log = std::fs::File::create(&path).expect("a log");
     let mut child = Command::new(std::env::current_exe().expect("this executable"))
         .args(["--case", case.name])
+        .envs(ahead.then_some((AHEAD, "1")))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)

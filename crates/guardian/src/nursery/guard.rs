@@ -9,15 +9,16 @@
 //! a run it has forgotten by the next.
 
 use std::cell::Cell;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use proton_stream_containment::{Forked, Signals, Slot};
 use proton_stream_protocol::SECRET_LENGTH;
-use rustix::process::{chdir, getppid, set_parent_process_death_signal, setsid, Pid, Signal};
+use rustix::process::{getppid, set_parent_process_death_signal, setsid, Pid, Signal};
 
 use super::door::{Door, Knock};
-use crate::room::Buffers;
+use crate::room::{self, Buffers};
 use crate::session::{self, Nursed};
 
 /// What a guardian needs to know.
@@ -60,7 +61,10 @@ pub(crate) fn guard(forked: Forked, errand: Errand) -> u8 {
     };
     let Ok(mut buffers) = Buffers::new() else { return FAILED };
     let bell = Bell { ringer: bell, is_due: Cell::new(false) };
-    let guard = Guard { errand, door, bell, runs: Cell::new(0) };
+    let has_room = room::is_for_another_run(errand.slot.index());
+    // A number has no NUL.
+    let directory = CString::new(format!("/proc/{}/cwd", errand.controller)).unwrap_or_default();
+    let guard = Guard { errand, door, bell, directory, has_room, runs: Cell::new(0) };
     // Its nursery has counted it among those that wait.
     let mut is_counted = true;
     while guard.runs.get() < MOST_RUNS {
@@ -84,6 +88,11 @@ struct Guard {
     errand: Errand,
     door: Door,
     bell: Bell,
+    /// As a port program one would have been started there. The link leads to the directory itself,
+    /// whatever its name is now, also when it has none any more.
+    directory: CString,
+    /// Whether it may have pipes for a run that nobody has asked for.
+    has_room: bool,
     /// How many it has begun.
     runs: Cell<usize>,
 }
@@ -172,8 +181,8 @@ impl Guard {
         signals: &mut Signals,
         buffers: &mut Buffers,
     ) -> u8 {
-        if run != 0 && !self.begin(run) {
-            return FAILED;
+        if run != 0 {
+            self.begin(run);
         }
         // It may have gone before it was said which signal tells of that.
         self.is_bereft();
@@ -184,10 +193,9 @@ impl Guard {
         }
     }
 
-    fn begin(&self, run: u64) -> bool {
+    fn begin(&self, run: u64) {
         self.runs.set(self.runs.get() + 1);
         self.errand.slot.set_run(run);
-        enter_directory(&self.errand)
     }
 }
 
@@ -206,9 +214,20 @@ impl Nursed for Guard {
         self.errand.slot.run() != 0
     }
 
+    fn makes_ahead(&self) -> bool {
+        self.has_room && self.runs.get() < MOST_RUNS
+    }
+
     fn takes_another(&self, run: u64) -> bool {
         let may = run != 0 && self.runs.get() < MOST_RUNS && is_child_of(self.errand.nursery);
-        may && self.begin(run)
+        if may {
+            self.begin(run);
+        }
+        may
+    }
+
+    fn directory(&self) -> &CStr {
+        &self.directory
     }
 
     fn rests(&self) {
@@ -217,12 +236,6 @@ impl Nursed for Guard {
             self.bell.ring();
         }
     }
-}
-
-/// As a port program it would have been started there. The link leads to the directory itself,
-/// whatever its name is now, also when it has none any more.
-fn enter_directory(errand: &Errand) -> bool {
-    chdir(format!("/proc/{}/cwd", errand.controller)).is_ok()
 }
 
 fn is_child_of(nursery: u32) -> bool {

@@ -6,16 +6,18 @@
 
 mod hearing;
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use proton_stream_containment::{
-    give_memory_back, start, Announce, Around, Signals, SparePipes, Starting,
+    give_memory_back, start, Ahead, Announce, Around, Error, Signals, Starting, Step,
 };
 use proton_stream_protocol::{Cause, FromGuardian, Open, PACKAGE_VERSION};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use rustix::process::chdir;
 
 use crate::ending::{ends_a_guardian, SIGCHLD, SIGURG};
 use crate::inbox::Inbox;
@@ -32,6 +34,15 @@ use crate::specification::{self, Terms};
 /// What its start has used is given back, once.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// A connection whose run is over, and that was not closed for so long, may be kept for another run,
+/// which then finds made what it needs. Who closes it, or runs one program after the other, does so
+/// sooner.
+const LULL: Duration = Duration::from_millis(5);
+
+/// Nobody keeps it longer than three seconds (PROTOCOL §10). Who does finds made what everybody
+/// finds.
+const KEPT: Duration = Duration::from_secs(4);
+
 /// HELLO waits so long for what comes of a start, to be said in one go: each word wakes the
 /// controller.
 const GREETING: Duration = Duration::from_millis(20);
@@ -46,12 +57,14 @@ pub(crate) struct Session<'t> {
     inbox: Inbox,
     /// What came with OPEN, until the program has it.
     passed: Passed,
-    /// Made ahead, where the connection was.
-    pipes: SparePipes,
+    /// What is made before a run is asked for.
+    ahead: Ahead,
     outbox: Outbox<'t>,
     hearing: Hearing,
     phase: Phase,
-    /// When memory is given back.
+    /// When things are made for another run.
+    lull: Option<Instant>,
+    /// When memory is given back, and what was made for another run.
     settled: Option<Instant>,
 }
 
@@ -61,8 +74,12 @@ pub(crate) trait Nursed {
     fn announce(&self, group: &[u8]);
     /// Is told when the nursery may be gone.
     fn is_bereft(&self);
+    /// Where programs are started.
+    fn directory(&self) -> &CStr;
     /// Is asked whether the connection has a run already, or waits for AGAIN.
     fn has_run(&self) -> bool;
+    /// Is asked whether to make things for another run.
+    fn makes_ahead(&self) -> bool;
     /// Is asked whether another run may follow on the same connection, and told its number.
     fn takes_another(&self, run: u64) -> bool;
     /// Is told when what was asked for is done, or takes its time.
@@ -118,23 +135,28 @@ pub(crate) fn serve(
         signals,
         inbox: Inbox::default(),
         passed: Passed::default(),
-        pipes: SparePipes::default(),
+        ahead: Ahead::default(),
         outbox: Outbox::new(output, &mut buffers.frame),
         hearing: Hearing::Goodbye,
         phase: Phase::Over,
+        lull: None,
         settled: None,
     };
     if nursed.is_none_or(Nursed::has_run) {
         session.begin();
     } else {
         // The one that this connection was made ahead of comes soon.
-        session.pipes.fill();
+        session.ahead.fill();
+        session.settled = Some(Instant::now() + KEPT);
     }
     while !session.is_finished() {
         let found = session.poll()?;
         session.turn(&found, &mut buffers.read);
-        if session.settled.is_some_and(|settled| Instant::now() >= settled) {
-            session.settled = None;
+        if is_due(&mut session.lull) {
+            session.ahead.fill();
+        }
+        if is_due(&mut session.settled) {
+            session.ahead.clear();
             room::forget(&mut buffers.read);
             session.inbox.forget();
             session.outbox.forget();
@@ -142,6 +164,11 @@ pub(crate) fn serve(
         }
     }
     Ok(session.left)
+}
+
+/// Answers it once.
+fn is_due(time: &mut Option<Instant>) -> bool {
+    time.take_if(|time| Instant::now() >= *time).is_some()
 }
 
 impl Session<'_> {
@@ -159,7 +186,7 @@ impl Session<'_> {
         self.hearing = Hearing::Frames;
         self.phase = Phase::Idle;
         // Of the run before; this one sets its own.
-        self.settled = None;
+        (self.lull, self.settled) = (None, None);
         self.outbox.say(&FromGuardian::Hello { package: PACKAGE_VERSION.as_bytes() });
     }
 
@@ -191,7 +218,7 @@ impl Session<'_> {
         if !self.outbox.is_clear() && quiet_until.is_none() {
             set.add(Token::Outbox, self.outbox.controller(), PollFlags::OUT);
         }
-        let mut deadline = self.settled.into_iter().chain(quiet_until).min();
+        let mut deadline = [self.lull, self.settled, quiet_until].into_iter().flatten().min();
         match &self.phase {
             Phase::Starting(pending) => {
                 set.add(Token::Starting, pending.starting.as_fd(), PollFlags::IN);
@@ -277,6 +304,9 @@ impl Session<'_> {
     fn open(&mut self, open: &Open<'_>, now: Instant) {
         let read = specification::read(open);
         if read.as_ref().is_ok_and(|(specification, _)| specification.may_wait()) {
+            if self.nursed.is_some_and(|nursed| chdir(nursed.directory()).is_err()) {
+                return self.leave(now);
+            }
             self.rest();
             self.outbox.flush();
         }
@@ -286,14 +316,15 @@ impl Session<'_> {
         }
         let passed = std::mem::take(&mut self.passed);
         // Those that this start has no use for are closed after it.
-        let pipes = std::mem::take(&mut self.pipes);
+        let ahead = std::mem::take(&mut self.ahead);
         let announce = self.nursed.map(|nursed| move |group: &[u8]| nursed.announce(group));
         let started = read.and_then(|(specification, terms)| {
             let around = Around {
                 give_up: Some(self.controller),
                 announce: announce.as_ref().map(|announce| announce as Announce<'_>),
                 passed: passed.deal(&specification.stdio)?,
-                pipes: Some(&pipes),
+                base: self.nursed.map(Nursed::directory),
+                ahead: Some(&ahead),
             };
             let starting = start(&specification, &around)?;
             Ok(Pending { starting, terms, eof: false, quiet_until: now + GREETING })
@@ -312,6 +343,10 @@ impl Session<'_> {
         let Phase::Starting(pending) = &mut self.phase else { return false };
         match pending.starting.outcome() {
             None => return false,
+            // Who has not heard HELLO tries elsewhere: a port program is a fork of the controller.
+            Some(Err(error)) if self.is_shut_out(&error) && !self.outbox.is_clear() => {
+                self.leave(now);
+            }
             Some(Err(error)) => self.abort(Verdict::Refused(error), now),
             Some(Ok(())) => {
                 let Phase::Starting(pending) = std::mem::replace(&mut self.phase, Phase::Over)
@@ -319,13 +354,16 @@ impl Session<'_> {
                     return false;
                 };
                 let Pending { starting, terms, eof, .. } = *pending;
-                let mut run = Run::new(starting.into_program(), Verdict::Exit, terms);
+                let (program, spent) = starting.into_parts();
+                let mut run = Run::new(program, Verdict::Exit, terms);
                 self.outbox.say(&FromGuardian::Started {
                     pid: run.program.pid().unwrap_or(0),
                     level: report::level(run.program.level()),
                     stdin_credit: run.input.initial_credit(),
                     cgroup: run.program.cgroup_path(),
                 });
+                self.outbox.flush();
+                drop(spent);
                 if eof {
                     run.input.finish();
                 }
@@ -354,6 +392,18 @@ impl Session<'_> {
             // HELLO: who has stopped talking may listen, and must not start the program elsewhere.
             self.outbox.flush();
         }
+        self.leave(now);
+    }
+
+    /// Whether a program could not be started because its process may not enter the directory that
+    /// the controller is in.
+    fn is_shut_out(&self, error: &Error) -> bool {
+        let directory = self.nursed.map(|nursed| nursed.directory().to_bytes());
+        error.step == Step::Directory && Some(error.detail.as_slice()) == directory
+    }
+
+    /// Says nothing any more.
+    fn leave(&mut self, now: Instant) {
         self.outbox.drop_all();
         self.hearing = Hearing::Gone;
         self.end_silently(now);
@@ -387,6 +437,10 @@ impl Session<'_> {
         self.phase = Phase::Over;
         if self.hearing == Hearing::Frames {
             self.hearing = Hearing::Goodbye;
+            let now = Instant::now();
+            self.settled = Some(now + KEPT);
+            let more = !self.left && self.nursed.is_some_and(Nursed::makes_ahead);
+            self.lull = more.then_some(now + LULL);
         }
     }
 }
