@@ -105,7 +105,8 @@ fn of_pipes_that_were_made_ahead_a_program_gets_its_own_and_the_guardian_keeps_n
         let stdio = Field::Stdio([Stdio::Piped, Stdio::Piped, err]);
         guardian.again(run, &["sh", "-c", "readlink /proc/$$/fd/*; read -r _"], &[stdio]);
         let pid = guardian.started(&["sh"]);
-        assert_eq!(pipe_ends(parent(pid)), ends - 3 + taken);
+        // It says that the program runs before it closes what that has.
+        eventually("it has its own ends", || pipe_ends(parent(pid)) == ends - 3 + taken);
         guardian.say(&ToGuardian::Eof);
         let outcome = guardian.hear_out();
         let links = String::from_utf8(outcome.stdout).unwrap();
@@ -114,6 +115,61 @@ fn of_pipes_that_were_made_ahead_a_program_gets_its_own_and_the_guardian_keeps_n
         seen.extend(pipes.map(str::to_owned));
     }
     assert_eq!(seen.len(), 3 + 3 + 2, "none is had by two programs");
+}
+
+/// The process that a guardian has made ahead of its next run.
+fn waiting(guardian: u32) -> u32 {
+    let waits = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"proton-waiting\n")
+    };
+    let mut found = None;
+    eventually("a process waits", || {
+        found = children(guardian).into_iter().find(waits);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_process_waits_for_the_run_that_may_follow_and_no_longer() {
+    let nursery = Nursery::new();
+    let (mut guardian, forked) = nursery.kept(1);
+    let process = waiting(forked);
+    guardian.again(2, &["cat"], &[]);
+    assert_eq!(guardian.started(&["cat"]), process);
+    assert_eq!(children(forked), [process]);
+    guardian.say(&ToGuardian::Eof);
+    assert_eq!(guardian.hear_out().exit.unwrap().kind, ExitKind::Exited(0));
+    // Somebody kills it.
+    let process = waiting(forked);
+    signal(process, Signal::KILL);
+    guardian.again(3, &["true"], &[]);
+    assert_ne!(guardian.started(&["true"]), process);
+    guardian.hear_out();
+    // Nobody asks for a program, and the connection stays.
+    let process = waiting(forked);
+    eventually("it goes", || children(forked).is_empty());
+    assert!(!is_alive(process));
+    guardian.again(4, &["true"], &[]);
+    guardian.started(&["true"]);
+    guardian.hear_out();
+    // Or no connection is left.
+    let process = waiting(forked);
+    drop(guardian);
+    eventually("it goes with the connection", || !is_alive(process));
+}
+
+#[test]
+fn a_process_that_waits_goes_with_its_guardian() {
+    let nursery = Nursery::new();
+    let (_guardian, forked) = nursery.kept(1);
+    let process = waiting(forked);
+    signal(forked, Signal::KILL);
+    await_death(process);
+    let _ahead = ahead(&nursery);
+    eventually("another one's waits", || {
+        children(nursery.pid()).into_iter().any(|pid| !children(pid).is_empty())
+    });
 }
 
 #[test]

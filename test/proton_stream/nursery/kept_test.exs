@@ -66,6 +66,43 @@ defmodule ProtonStream.Nursery.KeptTest do
     assert kept() == 1
   end
 
+  # The process that a guardian has made ahead of its next program.
+  defp waiting(guardian) do
+    waits? = &(File.read("/proc/#{&1}/comm") == {:ok, "proton-waiting\n"})
+    eventually("a process waits", fn -> guardian |> children() |> Enum.find(waits?) end)
+  end
+
+  test "a process waits for it, and goes before another one is made" do
+    script = "echo $$; echo err >&2; pwd; cat"
+    here = File.cwd!()
+
+    for {options, both, taken?} <- [
+          {[], {:apart, here}, true},
+          {[stderr_to_stdout: true], {:together, here}, true},
+          {[cd: "/usr"], {:apart, "/usr"}, true},
+          {[capture_stderr_only: true], :error_only, false},
+          {[rlimits: [nofile: 64]], {:apart, here}, false}
+        ] do
+      {_, guardian} = over()
+      pid = waiting(guardian)
+      ps = sh(script, options)
+      assert guardian(ps) == guardian
+      os_pid = "#{ProtonStream.os_pid(ps)}"
+      assert os_pid == pid == taken?
+      ProtonStream.eof(ps)
+
+      expected =
+        case both do
+          {:apart, directory} -> {"#{os_pid}\n#{directory}\n", "err\n", :normal}
+          {:together, directory} -> {"#{os_pid}\nerr\n#{directory}\n", "", :normal}
+          :error_only -> {"", "err\n", :normal}
+        end
+
+      assert all(ps) == expected
+      if not taken?, do: refute(runs?(pid))
+    end
+  end
+
   test "who has large windows reads more at once, and who follows does not" do
     read_at_once = fn ps -> :inet.getopts(connection(ps), [:buffer]) end
 

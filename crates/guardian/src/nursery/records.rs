@@ -11,7 +11,7 @@ use proton_stream_containment::{Board, Slot};
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Slots of so many guardians are kept.
-const FEW: usize = 64;
+const FEW: usize = 8;
 
 /// A guardian that has died, and what it was doing.
 pub(crate) struct Died {
