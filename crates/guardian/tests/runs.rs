@@ -92,21 +92,22 @@ fn pipe_ends(pid: u32) -> usize {
 #[test]
 fn of_pipes_that_were_made_ahead_a_program_gets_its_own_and_the_guardian_keeps_no_other() {
     let nursery = Nursery::new();
-    let (_guardian, _, forked) = nursery.run(1, &["sleep", "60"], &[]);
-    // A program's three, and what every guardian has.
-    let ends = pipe_ends(forked);
+    let wait = |pids: &[u32]| pids.len() == 2 && pids.iter().all(|pid| state(*pid) == Some('S'));
+    eventually("two wait", || wait(&children(nursery.pid())));
+    // What every guardian has.
+    let ends = pipe_ends(children(nursery.pid())[0]);
     let mut seen = HashSet::new();
     for (run, taken, err) in [(2, 3, Stdio::Piped), (3, 3, Stdio::Piped), (4, 2, Stdio::Null)] {
         let mut guardian = ahead(&nursery);
         eventually("four pipes wait for a run", || {
-            let have_been_made = |forked: &u32| pipe_ends(*forked) == ends - 3 + 4 * 2;
+            let have_been_made = |forked: &u32| pipe_ends(*forked) == ends + 4 * 2;
             children(nursery.pid()).iter().any(have_been_made)
         });
         let stdio = Field::Stdio([Stdio::Piped, Stdio::Piped, err]);
         guardian.again(run, &["sh", "-c", "readlink /proc/$$/fd/*; read -r _"], &[stdio]);
         let pid = guardian.started(&["sh"]);
         // It says that the program runs before it closes what that has.
-        eventually("it has its own ends", || pipe_ends(parent(pid)) == ends - 3 + taken);
+        eventually("it has its own ends", || pipe_ends(parent(pid)) == ends + taken);
         guardian.say(&ToGuardian::Eof);
         let outcome = guardian.hear_out();
         let links = String::from_utf8(outcome.stdout).unwrap();
@@ -143,6 +144,7 @@ fn a_process_waits_for_the_run_that_may_follow_and_no_longer() {
     // Somebody kills it.
     let process = waiting(forked);
     signal(process, Signal::KILL);
+    await_death(process);
     guardian.again(3, &["true"], &[]);
     assert_ne!(guardian.started(&["true"]), process);
     guardian.hear_out();
