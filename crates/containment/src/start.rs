@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::process::{geteuid, getgroups, waitid, Pid, WaitId, WaitIdOptions};
+use rustix::process::{chdir, geteuid, getgroups, waitid, Pid, WaitId, WaitIdOptions};
 
 use crate::ahead::{Ahead, REPORT};
 use crate::procfs::{decimal, Procfs};
@@ -32,8 +32,8 @@ pub struct Around<'a> {
     /// [`Stdio::Passed`]: crate::Stdio::Passed
     pub passed: [Option<BorrowedFd<'a>>; 3],
     /// The directory that the program's own one is relative to, and that it is started in where it
-    /// has none: entered by the program's process before it becomes another user's. The caller's
-    /// own where there is none.
+    /// has none: entered by the program's process before it becomes another user's, and by the caller
+    /// where there is a PID namespace. The caller's own where there is none.
     pub base: Option<&'a CStr>,
     /// What was made already.
     pub ahead: Option<&'a Ahead>,
@@ -73,6 +73,16 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
     // Before a group is made, which would have to be removed again.
     let namespace = spec.pid_namespace.then(|| namespace::prepare(spec)).transpose()?;
     let (namespace, init) = namespace.unzip();
+    let mut base = around.base;
+    if namespace.is_some() {
+        // From a user namespace the directory of a process outside can't be entered by its link in
+        // /proc, so this one goes there.
+        if let Some(base) = base.take() {
+            chdir(base).map_err(|error| {
+                Error::new(Step::Directory, error.raw_os_error(), base.to_bytes())
+            })?;
+        }
+    }
     let (ends, pipes) = stdio::prepare(&spec.stdio, around)?;
     let pipe = stdio::pipe_for(REPORT, around);
     let (report, report_writer) = pipe.map_err(|error| failed(Step::Fork, &error))?;
@@ -94,7 +104,7 @@ pub fn start(spec: &Specification, around: &Around<'_>) -> Result<Starting, Erro
         groups: groups_to_set(&credentials),
         gid: credentials.gid,
         uid: credentials.uid,
-        base: around.base.map(CStr::to_owned),
+        base: base.map(CStr::to_owned),
         directory,
         no_new_privs: spec.no_new_privs,
         namespace,

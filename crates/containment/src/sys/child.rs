@@ -234,8 +234,9 @@ pub(super) fn die_with_guardian(report: RawFd) -> Result<(), Failure> {
 
 fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     stdio(plan)?;
-    if plan.namespace.is_none() {
-        enter_base(plan)?;
+    if let Some(base) = &plan.base {
+        let entered = chdir(base.as_c_str());
+        entered.map_err(|error| failed(Point::Directory, BASE, error.raw_os_error()))?;
     }
     for (index, group) in plan.cgroups.iter().enumerate() {
         write_all(group.as_raw_fd(), b"0", Point::Cgroup, index)?;
@@ -262,12 +263,6 @@ fn steps(plan: &Plan) -> Result<Infallible, Failure> {
     }
     close_on_exec(plan);
     Err(execute(plan))
-}
-
-/// Where there is a namespace, its first process has done it, which the program is a child of.
-pub(super) fn enter_base(plan: &Plan) -> Result<(), Failure> {
-    let Some(base) = &plan.base else { return Ok(()) };
-    chdir(base.as_c_str()).map_err(|error| failed(Point::Directory, BASE, error.raw_os_error()))
 }
 
 /// Puts descriptors 0, 1 and 2 in place, which also drops a controller that was on them. All

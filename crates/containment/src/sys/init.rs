@@ -68,7 +68,6 @@ fn steps(plan: &Plan, namespace: &Namespace) -> Result<libc::pid_t, Failure> {
         write_file(c"/proc/self/uid_map", uid_map.as_bytes(), 1)?;
         write_file(c"/proc/self/gid_map", gid_map.as_bytes(), 2)?;
     }
-    child::enter_base(plan)?;
     mounts()?;
     // From here on a program of the same user can't reach in, and fake how it ended.
     prctl(libc::PR_SET_DUMPABLE, 0, Point::Dumpable)?;

@@ -271,12 +271,17 @@ fn where_a_program_can_not_start_is_said() {
         host.ahead.fill();
         let around =
             Around { ahead: Some(&host.ahead), base: Some(c"/no/such/base"), ..Around::default() };
-        let mut starting = start(&spec, &around).expect("forked");
-        eventually("it fails", || starting.outcome().is_some());
-        let error = starting.outcome().expect("an outcome").expect_err("it must not start");
+        let error = match start(&spec, &around) {
+            Err(error) => error,
+            Ok(mut starting) => {
+                eventually("it fails", || starting.outcome().is_some());
+                let outcome = starting.outcome().expect("an outcome");
+                host.end(&mut starting.into_program());
+                outcome.expect_err("it must not start")
+            }
+        };
         assert_eq!((error.step, error.errno), (Step::Directory, libc::ENOENT));
         assert_eq!(error.detail, b"/no/such/base");
-        host.end(&mut starting.into_program());
         host.ahead.clear();
         assert_eq!(children(), []);
     }

@@ -331,6 +331,7 @@ impl Session<'_> {
         });
         match started {
             Ok(pending) => self.phase = Phase::Starting(Box::new(pending)),
+            Err(error) if self.is_shut_out(&error) && !self.outbox.is_clear() => self.leave(now),
             Err(error) => {
                 self.outbox.say(&report::start_error(&error));
                 self.goodbye();
