@@ -313,7 +313,9 @@ impl Starting {
     /// that is too small for the child, a signal): the kernel's flag tells which. It costs as much
     /// as a pipe or two, so without a cgroup only the dead are asked. Whom a signal kills in these
     /// microseconds may then count as started, and as ended by the signal.
-    fn end_of_report(&self) -> Result<(), Error> {
+    fn end_of_report(&mut self) -> Result<(), Error> {
+        // Who introduces the program does so before its end of the report is closed.
+        self.program.meet();
         let died = || Err(Error::new(Step::Exec, libc::EINTR, self.names.program.as_slice()));
         let Some(pid) = self.pid() else { return died() };
         if self.program.level() == Level::Tree && !is_dead(pid) {
