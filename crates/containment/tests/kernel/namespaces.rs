@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use proton_stream_containment::{start, Around, Level, Specification, Status, Step};
 
+use rustix::thread::{sched_getcpu, sched_setaffinity, CpuSet};
+
 use crate::bases::{inside, Bases};
 use crate::guard;
 use crate::host::{apart, cases, eventually, is_alive, program, sh, Host};
@@ -20,6 +22,7 @@ cases! {
     Plain a_program_that_ignores_sigterm_is_killed;
     Plain the_first_process_hears_no_signal_for_the_tree;
     Plain a_missing_program_is_an_error_of_the_start;
+    Plain a_start_that_is_asked_about_all_the_time_is_no_death;
     Plain a_start_that_is_given_up_leaves_nobody;
     Plain it_can_not_reach_into_its_first_process;
     Plain nobody_survives_a_guardian_that_is_killed;
@@ -123,6 +126,23 @@ fn a_missing_program_is_an_error_of_the_start() {
     let directory = Some(b"/nonexistent".to_vec());
     let error = host.refused(&apart(Specification { directory, ..sh("exit") }));
     assert_eq!((error.step, error.errno), (Step::Directory, libc::ENOENT));
+}
+
+fn a_start_that_is_asked_about_all_the_time_is_no_death() {
+    // On one processor all the rest can happen between two system calls of the guardian's.
+    let mut one = CpuSet::new();
+    one.set(sched_getcpu());
+    sched_setaffinity(None, &one).expect("where it is");
+    let mut host = Host::new();
+    let plain = || program("/bin/true", &[]);
+    for round in 0..200 {
+        let spec = if round % 2 == 0 { plain() } else { apart(plain()) };
+        let mut starting = host.begin(&spec).expect("forked");
+        let outcome = std::iter::repeat_with(|| starting.outcome()).find_map(|outcome| outcome);
+        let mut program = starting.into_program();
+        host.end(&mut program);
+        assert_eq!(outcome, Some(Ok(())));
+    }
 }
 
 fn a_start_that_is_given_up_leaves_nobody() {
