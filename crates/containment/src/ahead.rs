@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use crate::pipe::capacity;
+use crate::pipe::{capacity, DEFAULT};
 use crate::stdio::new_pipe;
 use crate::sys::Waiting;
 
@@ -16,9 +16,6 @@ pub(crate) type Ends = (OwnedFd, OwnedFd);
 
 /// Which of the pipes is not for a descriptor of the program's, but to hear of its exec.
 pub(crate) const REPORT: usize = 3;
-
-/// What Linux gives a new pipe. It gives less to a user who has too many.
-const USUAL: usize = 64 * 1024;
 
 /// What is made ahead of a start, which finds the pipes made, and the process where it has a
 /// [`base`](crate::Around::base). What that start has no use for is gone before it makes a process
@@ -69,7 +66,7 @@ impl Made {
         }
         let [Some(stdin), Some(stdout), Some(stderr), Some(report)] = &pipes else { return None };
         // Pipes of a user who has too many of them are small, and the program would keep them.
-        if capacity(stderr.0.as_fd()).is_ok_and(|size| size < USUAL) {
+        if capacity(stderr.0.as_fd()).is_ok_and(|size| size < DEFAULT) {
             return None;
         }
         let theirs = [&stdin.0, &stdout.1, &stderr.1].map(AsRawFd::as_raw_fd);

@@ -10,6 +10,9 @@ use rustix::fs::stat;
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size, SpliceFlags};
 use rustix::thread::{capabilities, CapabilitySet};
 
+/// What Linux gives a new pipe, in bytes. It gives less to a user who has too many: [`are_unlimited`].
+pub const DEFAULT: usize = 64 * 1024;
+
 /// Moves up to `most` bytes without copying them, out of a pipe or into one; 0 at the source's end.
 /// Never blocks: `WouldBlock` when the source is empty or the target full.
 #[doc(alias = "splice")]

@@ -126,7 +126,7 @@ impl Program {
         Self { pid, held: None, init, ended: None, pipes, tree, run, launch }
     }
 
-    /// Its exec has succeeded or failed.
+    /// What its start has used, for whoever knows that its exec has succeeded or failed.
     pub(crate) fn take_launch(&mut self) -> Option<Launch> {
         self.launch.take()
     }
@@ -275,7 +275,7 @@ impl Program {
 
     fn has_ended(&mut self, death: &sys::Death) {
         if self.ended.is_none() {
-            if let Some(launch) = self.launch.take() {
+            if let Some(launch) = self.take_launch() {
                 launch.end();
             }
             self.ended = Some(Ended::of(death));

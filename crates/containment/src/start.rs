@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::process::{chdir, geteuid, getgroups, waitid, Pid, WaitId, WaitIdOptions};
+use rustix::process::{chdir, geteuid, getgroups};
 
 use crate::ahead::{Ahead, REPORT};
 use crate::procfs::{decimal, Procfs};
@@ -144,13 +144,6 @@ fn failed(step: Step, error: &io::Error) -> Error {
 /// Numbers of at most 11 bytes have no NUL.
 fn number(value: i32) -> CString {
     CString::new(value.to_string()).unwrap_or_default()
-}
-
-/// Whether a child can be collected.
-fn is_dead(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    pid.is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), how), Ok(None)))
 }
 
 /// What no kernel call would refuse as it should: a umask is silently masked, a nice value
@@ -318,7 +311,7 @@ impl Starting {
         self.program.meet();
         let died = || Err(Error::new(Step::Exec, libc::EINTR, self.names.program.as_slice()));
         let Some(pid) = self.pid() else { return died() };
-        if self.program.level() == Level::Tree && !is_dead(pid) {
+        if self.program.level() == Level::Tree && !sys::is_dead(pid) {
             return Ok(());
         }
         let stat = Procfs::open(c"/proc").ok().and_then(|procfs| procfs.stat(pid));

@@ -12,12 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use memmap2::MmapMut;
 use proton_stream_containment::give_memory_back;
-use proton_stream_containment::pipe::{are_unlimited, capacity, set_capacity};
+use proton_stream_containment::pipe::{are_unlimited, capacity, set_capacity, DEFAULT};
 use rustix::io::ioctl_fionread;
 use rustix::pipe::pipe;
-
-/// What Linux gives a new pipe.
-const DEFAULT: usize = 64 * 1024;
 
 /// What it gives a user without privilege at most (`pipe-max-size`, pipe(7)).
 const MOST: usize = 1024 * 1024;

@@ -20,8 +20,8 @@ pub(crate) use launch::Launch;
 pub use memory::give_memory_back;
 pub(crate) use memory::{clear, shared};
 pub(crate) use process::{
-    close_range_works, fork_alone, kill_direct_child, kill_own_group, send_signal, wait_any,
-    wait_any_change, Death, Waited,
+    close_range_works, fork_alone, is_dead, kill_direct_child, kill_own_group, send_signal,
+    wait_any, wait_any_change, Death, Waited,
 };
 pub(crate) use signals::{
     block_only, default_disposition, ignore_some, pending, signal_descriptor,

@@ -7,6 +7,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{waitid, Pid, WaitId, WaitIdOptions};
+
 /// Forks; the child has its own of two descriptors beside 0, 1 and 2, runs `body` and exits with
 /// what that returns. It never returns into the caller's frames, so that nothing there can use, or
 /// close a second time, what was closed.
@@ -66,6 +69,27 @@ fn close_all_but(kept: &[RawFd]) {
             }
         }
     }
+}
+
+/// Whether a child can be collected, or is none any more.
+pub(crate) fn is_dead(pid: u32) -> bool {
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    by_number(pid).is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), how), Ok(None)))
+}
+
+/// Waits until a child is dead, and collects it. Whether it is collected, or is none any more.
+pub(super) fn wait_for(pid: u32) -> bool {
+    let Some(pid) = by_number(pid) else { return false };
+    loop {
+        match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => {}
+            outcome => return matches!(outcome, Ok(_) | Err(Errno::CHILD)),
+        }
+    }
+}
+
+fn by_number(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 /// Sends a signal to the process that the pidfd stands for; 0 only asks whether it is there.

@@ -15,14 +15,14 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::Arc;
 
-use rustix::io::Errno;
-use rustix::process::{waitid, Pid, WaitId, WaitIdOptions};
 use rustix::thread::futex;
 
 use super::child::{self, End, Plan};
 use super::exec::HAS_OWN_EXECVE;
 use super::launch::{Memory, Stack};
-use super::process::{close_range, close_range_works, kill_direct_child, others};
+use super::process::{
+    close_range, close_range_works, is_dead, kill_direct_child, others, wait_for,
+};
 use super::slice::Slice;
 
 /// What it is called meanwhile, by `ps` and in `/proc/PID/comm`.
@@ -87,18 +87,7 @@ impl Waiting {
             && plan.close_on_exec.is_none()
             && plan.report == self.gate.report
             && plan.stdio.iter().all(is_held)
-            && self.is_alive()
-    }
-
-    /// Our child, of which nobody has collected anything.
-    fn is_alive(&self) -> bool {
-        let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        self.id().is_some_and(|id| matches!(waitid(id, how), Ok(None)))
-    }
-
-    fn id(&self) -> Option<WaitId<'static>> {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
-        Some(WaitId::Pid(pid))
+            && !is_dead(self.pid)
     }
 
     /// Lets it carry out a plan that suits it. It is a child like any other from now on, and uses
@@ -115,17 +104,8 @@ impl Waiting {
 
     /// Kills and collects it. Whether it is gone.
     fn end(&self) -> bool {
-        if self.is_alive() && kill_direct_child(self.pid, libc::SIGKILL).is_err() {
-            return false;
-        }
-        loop {
-            let Some(id) = self.id() else { return false };
-            match waitid(id, WaitIdOptions::EXITED) {
-                Err(Errno::INTR) => {}
-                Ok(_) | Err(Errno::CHILD) => return true,
-                Err(_) => return false,
-            }
-        }
+        let is_hit = is_dead(self.pid) || kill_direct_child(self.pid, libc::SIGKILL).is_ok();
+        is_hit && wait_for(self.pid)
     }
 }
 

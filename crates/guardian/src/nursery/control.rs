@@ -159,7 +159,7 @@ impl Control {
     }
 }
 
-/// Guardians enter it; where they can't, a nursery is of no use.
+/// Programs start in it; where they can't, a nursery is of no use.
 fn sees_directory_of(controller: u32) -> io::Result<()> {
     open(
         format!("/proc/{controller}/cwd"),

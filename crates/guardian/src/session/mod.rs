@@ -39,8 +39,8 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// sooner.
 const LULL: Duration = Duration::from_millis(5);
 
-/// Nobody keeps it longer than three seconds (PROTOCOL §10). Who does finds made what everybody
-/// finds.
+/// For so long what was made for another run waits for it: longer than a controller keeps the
+/// connection (PROTOCOL §10).
 const KEPT: Duration = Duration::from_secs(4);
 
 /// HELLO waits so long for what comes of a start, to be said in one go: each word wakes the
@@ -331,7 +331,7 @@ impl Session<'_> {
         });
         match started {
             Ok(pending) => self.phase = Phase::Starting(Box::new(pending)),
-            Err(error) if self.is_shut_out(&error) && !self.outbox.is_clear() => self.leave(now),
+            Err(error) if self.may_start_elsewhere(&error) => self.leave(now),
             Err(error) => {
                 self.outbox.say(&report::start_error(&error));
                 self.goodbye();
@@ -344,10 +344,7 @@ impl Session<'_> {
         let Phase::Starting(pending) = &mut self.phase else { return false };
         match pending.starting.outcome() {
             None => return false,
-            // Who has not heard HELLO tries elsewhere: a port program is a fork of the controller.
-            Some(Err(error)) if self.is_shut_out(&error) && !self.outbox.is_clear() => {
-                self.leave(now);
-            }
+            Some(Err(error)) if self.may_start_elsewhere(&error) => self.leave(now),
             Some(Err(error)) => self.abort(Verdict::Refused(error), now),
             Some(Ok(())) => {
                 let Phase::Starting(pending) = std::mem::replace(&mut self.phase, Phase::Over)
@@ -397,10 +394,12 @@ impl Session<'_> {
     }
 
     /// Whether a program could not be started because its process may not enter the directory that
-    /// the controller is in.
-    fn is_shut_out(&self, error: &Error) -> bool {
+    /// the controller is in, and that has not heard HELLO yet. Then it tries elsewhere: a port
+    /// program is a fork of its own.
+    fn may_start_elsewhere(&self, error: &Error) -> bool {
         let directory = self.nursed.map(|nursed| nursed.directory().to_bytes());
-        error.step == Step::Directory && Some(error.detail.as_slice()) == directory
+        let is_shut_out = error.step == Step::Directory && Some(&*error.detail) == directory;
+        is_shut_out && !self.outbox.is_clear()
     }
 
     /// Says nothing any more.
